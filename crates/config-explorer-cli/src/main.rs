@@ -1,0 +1,3 @@
+//! The `config-explorer` program.
+
+fn main() {}
