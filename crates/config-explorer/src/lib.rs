@@ -6,10 +6,12 @@
 //!
 //! - [`model`]: a Hugging Face id, a directory or a GGUF file becomes a [`model::Model`]: a list of layers and the
 //!   tensors that hold their weights.
+//! - [`hardware`]: the accelerators, their names, memory, bandwidths and prices.
 //!
 //! A module may use those before it in this list; nothing points back (`tests/layering.rs` checks it).
 
 mod error;
+pub mod hardware;
 pub mod model;
 pub mod units;
 
