@@ -7,9 +7,11 @@
 //! - [`model`]: a Hugging Face id, a directory or a GGUF file becomes a [`model::Model`]: a list of layers and the
 //!   tensors that hold their weights.
 //! - [`hardware`]: the accelerators, their names, memory, bandwidths and prices.
+//! - [`engine`]: vLLM as data: `vllm serve` arguments, defaults and accounting rules by version.
 //!
 //! A module may use those before it in this list; nothing points back (`tests/layering.rs` checks it).
 
+pub mod engine;
 mod error;
 pub mod hardware;
 pub mod model;
