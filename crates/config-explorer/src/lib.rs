@@ -8,9 +8,11 @@
 //!   tensors that hold their weights.
 //! - [`hardware`]: the accelerators, their names, memory, bandwidths and prices.
 //! - [`engine`]: vLLM as data: `vllm serve` arguments, defaults and accounting rules by version.
+//! - [`deployment`]: how engines are laid out over GPUs.
 //!
 //! A module may use those before it in this list; nothing points back (`tests/layering.rs` checks it).
 
+pub mod deployment;
 pub mod engine;
 mod error;
 pub mod hardware;
