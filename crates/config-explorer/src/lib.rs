@@ -12,6 +12,7 @@
 //! - [`deployment`]: how engines are laid out over GPUs.
 //! - [`memory`]: weights, activation, overhead and KV cache blocks of each rank; the plan, its explanation and the
 //!   smallest changes that make it fit.
+//! - [`validate`]: predictions beside what real servers printed.
 //!
 //! ```
 //! use config_explorer::deployment::{Nodes, Parallelism};
@@ -52,5 +53,6 @@ pub mod hardware;
 pub mod memory;
 pub mod model;
 pub mod units;
+pub mod validate;
 
 pub use error::{Error, HubFailure, Result};
