@@ -12,6 +12,7 @@
 //! - [`deployment`]: how engines are laid out over GPUs.
 //! - [`memory`]: weights, activation, overhead and KV cache blocks of each rank; the plan, its explanation and the
 //!   smallest changes that make it fit.
+//! - [`simulation`]: discrete-event simulation: the scheduler and KV cache of an engine core.
 //!
 //! A module may use those before it in this list; nothing points back (`tests/layering.rs` checks it).
 
@@ -21,6 +22,7 @@ mod error;
 pub mod hardware;
 pub mod memory;
 pub mod model;
+pub mod simulation;
 pub mod units;
 
 pub use error::{Error, HubFailure, Result};

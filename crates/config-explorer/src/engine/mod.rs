@@ -4,10 +4,12 @@
 //! of that version, read from `data/engines.toml`).
 
 mod rules;
+mod scheduler_rules;
 mod version;
 
 pub use rules::{
     AccountingBasis, ActivationRules, BatchDefault, BudgetRules, Core, DefaultSettings, EngineRules, KvCacheRules,
     NonTorch, Sampler, TokensReported,
 };
+pub use scheduler_rules::SchedulerRules;
 pub use version::Version;
