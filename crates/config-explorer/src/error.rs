@@ -69,6 +69,16 @@ pub enum Error {
         /// Names that are close to it, best first.
         similar: Vec<String>,
     },
+    /// A name that stands for several things.
+    #[error("{kind} `{name}` is ambiguous: {}", candidates.join(", "))]
+    Ambiguous {
+        /// What was looked up.
+        kind: &'static str,
+        /// The name as given.
+        name: String,
+        /// What it could stand for.
+        candidates: Vec<String>,
+    },
     /// A setting whose value cannot be used.
     #[error("`{setting}`: {reason}")]
     InvalidSetting {

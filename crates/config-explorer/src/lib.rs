@@ -12,6 +12,37 @@
 //! - [`deployment`]: how engines are laid out over GPUs.
 //! - [`memory`]: weights, activation, overhead and KV cache blocks of each rank; the plan, its explanation and the
 //!   smallest changes that make it fit.
+//! - [`plot`]: pictures of plans and measurements as SVG, PNG or an interactive page.
+//!
+//! ```
+//! use config_explorer::deployment::{Nodes, Parallelism};
+//! use config_explorer::engine::{EngineRules, EngineSettings, ServeArgs};
+//! use config_explorer::hardware::Accelerators;
+//! use config_explorer::memory::{self, PlanRequest};
+//! use config_explorer::model::{LoadOptions, Model};
+//!
+//! let options = LoadOptions { offline: true, ..LoadOptions::from_env(|_| None) };
+//! let model = Model::load("Qwen/Qwen3-32B", &options)?;
+//! let accelerator = Accelerators::built_in().find("H100")?;
+//! let rules = EngineRules::of("0.19.1".parse()?)?;
+//!
+//! let serve = ServeArgs::parse_shell("vllm serve Qwen/Qwen3-32B --tensor-parallel-size 2 --max-model-len 16k")?;
+//! let total_gib = accelerator.memory_gib;
+//! let request = PlanRequest {
+//!     settings: EngineSettings::resolve(&serve, &rules, &model.architecture, total_gib, &accelerator.name)?,
+//!     parallelism: Parallelism::from_args(&serve)?,
+//!     nodes: Nodes { count: Some(1), gpus_per_node: accelerator.gpus_per_node },
+//!     concurrency: None,
+//!     model: &model,
+//!     accelerator,
+//!     total_gib,
+//!     rules: &rules,
+//! };
+//! let plan = memory::plan(&request);
+//! assert!(plan.fits);
+//! assert_eq!(plan.kv_cache.map(|kv| kv.tokens_as_logged), Some(297_936));
+//! # Ok::<(), config_explorer::Error>(())
+//! ```
 //!
 //! A module may use those before it in this list; nothing points back (`tests/layering.rs` checks it).
 
@@ -21,6 +52,7 @@ mod error;
 pub mod hardware;
 pub mod memory;
 pub mod model;
+pub mod plot;
 pub mod units;
 
 pub use error::{Error, HubFailure, Result};

@@ -1,13 +1,20 @@
 //! vLLM as data.
 //!
 //! In: a version (`vllm@0.19.0`) and `vllm serve` arguments. Out: [`EngineRules`] (the defaults and the memory accounting
-//! of that version, read from `data/engines.toml`).
+//! of that version, read from `data/engines.toml`) and [`ServeArgs`] (what was typed, which prints back as a command).
 
 mod rules;
+mod serve_args;
+mod settings;
 mod version;
 
 pub use rules::{
-    AccountingBasis, ActivationRules, BatchDefault, BudgetRules, Core, DefaultSettings, EngineRules, KvCacheRules,
-    NonTorch, Sampler, TokensReported,
+    AccountingBasis, ActivationRules, BatchDefault, BudgetRules, Core, CudaGraphRules, DefaultSettings, EngineRules,
+    KvCacheRules, Mxfp4Padding, NonTorch, Sampler, TokensReported,
 };
+pub use serve_args::{
+    DTypeChoice, FLAGS, Flag, FlagKind, Fraction, JsonObject, KvCacheDType, MambaCacheMode, MaxModelLen,
+    MultimodalLimits, ServeArgs, join_command,
+};
+pub use settings::{EngineSettings, Speculative};
 pub use version::Version;

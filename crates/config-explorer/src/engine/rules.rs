@@ -26,7 +26,12 @@ pub struct EngineRules {
     pub activation: ActivationRules,
     /// KV cache planning.
     pub kv_cache: KvCacheRules,
-    /// Memory outside of PyTorch's allocator, by tensor-parallel size, ascending.
+    /// Memory of the CUDA graphs.
+    pub cuda_graphs: CudaGraphRules,
+    /// What the kernels of MXFP4 experts make of them; the first row that matches the device applies.
+    #[serde(default)]
+    pub mxfp4: Vec<Mxfp4Padding>,
+    /// Memory outside of `PyTorch`'s allocator, by parallel sizes.
     pub non_torch: Vec<NonTorch>,
 }
 
@@ -146,14 +151,32 @@ pub struct KvCacheRules {
     pub override_checked: bool,
     /// Pages that do not divide the largest are padded; else refused.
     pub pads_indivisible_pages: bool,
-    /// State pages of Mamba layers are padded to the attention page.
+    /// Mamba pages smaller than the largest page are padded to it; else refused.
     pub pads_mamba_pages: bool,
+    /// Mamba layers are of one type only if their pages are equal.
+    pub mamba_type_by_page: bool,
+    /// Local attention is promoted to full attention at the full layers' block size, also where an MLA page can be
+    /// neither raised nor padded; else at its own block size and only with the hybrid manager off.
+    pub promotes_local_layers: bool,
     /// MLA layers of different width and equal cache type share the first layer's page.
     pub merges_mla_widths: bool,
-    /// Sliding-window and chunked layers take the value head to be as wide as the key head.
+    /// Sliding-window and chunked layers take the value head to be as wide as the key head; where they are promoted,
+    /// all layers take the first layer's.
     pub sliding_value_head_ignored: bool,
-    /// A single uniform type is checked by the sum over layers; else by the most blocks of any layer.
-    pub uniform_type_by_layer_sum: bool,
+    /// `--kv-cache-dtype auto` is the type that the checkpoint asks for, where it asks; else the compute type.
+    pub auto_follows_checkpoint: bool,
+    /// The recurrent state of linear attention is kept in the compute type, whatever the config says.
+    pub linear_state_in_compute_dtype: bool,
+    /// Prefix caching is on by default for models with Mamba or linear-attention layers.
+    pub hybrid_prefix_caching: bool,
+    /// `--mamba-cache-mode all` exists, and is the default of Mamba layers with prefix caching.
+    pub mamba_cache_mode_all: bool,
+    /// With `--mamba-cache-mode all`, states of speculative tokens come on top of those at block boundaries.
+    pub mamba_all_adds_speculative: bool,
+    /// The attention block of a hybrid model is a multiple of the requested block size.
+    pub hybrid_block_follows_request: bool,
+    /// The attention block of a hybrid MLA model is a multiple of this many tokens.
+    pub hybrid_mla_block_alignment: u64,
 }
 
 /// Memory outside of `PyTorch`'s allocator (CUDA context, NCCL, cuBLAS), as printed by real servers.
@@ -162,8 +185,44 @@ pub struct KvCacheRules {
 pub struct NonTorch {
     /// Smallest tensor-parallel size the row applies to.
     pub tp: u32,
+    /// Smallest pipeline-parallel size the row applies to.
+    #[serde(default = "one")]
+    pub pp: u32,
     /// The memory.
     pub gib: f64,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Memory of the CUDA graphs: number of graphs x (`gib_per_graph` + `gib_per_graph_and_layer` x layers).
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CudaGraphRules {
+    /// Memory of a graph, whatever its size.
+    pub gib_per_graph: f64,
+    /// Memory of a graph for each layer of the stage.
+    pub gib_per_graph_and_layer: f64,
+}
+
+/// How the kernels of a device want MXFP4 experts: sizes are raised to multiples, biases may be widened.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mxfp4Padding {
+    /// Generations of accelerators the row applies to; empty: any other.
+    #[serde(default)]
+    pub architectures: Vec<String>,
+    /// The hidden size is raised to a multiple of this.
+    pub hidden_multiple: u64,
+    /// The inner width of an expert on a rank is raised to a multiple of this.
+    pub intermediate_multiple: u64,
+    /// Outputs are padded too, not only inputs.
+    pub outputs_padded: bool,
+    /// Scales are padded too, not only values.
+    pub scales_padded: bool,
+    /// Bytes of a bias.
+    pub bias_bytes: u64,
 }
 
 struct Registry {
@@ -191,6 +250,7 @@ impl EngineRules {
     ///
     /// # Errors
     /// [`Error::Unknown`] for a version older than the first row.
+    #[expect(clippy::missing_panics_doc, reason = "the table is part of the program; tests fold every row")]
     pub fn of(version: Version) -> Result<Self> {
         let mut merged = Table::new();
         for (_, row) in REGISTRY.rows.iter().filter(|(from, _)| *from <= version) {
@@ -208,6 +268,7 @@ impl EngineRules {
     }
 
     /// The rules of the version that llm-d's guides pin.
+    #[expect(clippy::missing_panics_doc, reason = "the table is part of the program; tests fold every row")]
     pub fn of_default_version() -> Self {
         Self::of(REGISTRY.default_version).expect("the default version is in the table")
     }
@@ -217,7 +278,16 @@ impl EngineRules {
         REGISTRY.rows.iter().map(|(from, _)| *from)
     }
 
+    /// What the kernels of MXFP4 experts on this generation of accelerators make of them.
+    pub fn mxfp4_padding(&self, architecture: &str) -> Option<&Mxfp4Padding> {
+        let applies = |row: &&Mxfp4Padding| {
+            row.architectures.is_empty() || row.architectures.iter().any(|known| known == architecture)
+        };
+        self.mxfp4.iter().find(applies)
+    }
+
     /// Batch limits of the API server on a device.
+    #[expect(clippy::missing_panics_doc, reason = "the table is part of the program; tests fold every row")]
     pub fn batch_default(&self, total_gib: f64, device_name: &str) -> &BatchDefault {
         let name = device_name.to_lowercase();
         let applies = |row: &&BatchDefault| {
@@ -253,7 +323,7 @@ mod tests {
         assert!(versions.is_sorted());
         for version in versions {
             let rules = EngineRules::of(version).unwrap();
-            assert!(rules.non_torch.is_sorted_by_key(|row| row.tp) && rules.non_torch[0].tp == 1);
+            assert!(rules.non_torch.iter().any(|row| row.tp == 1 && row.pp == 1));
             assert!(rules.defaults.batch.last().unwrap().name_without.is_none());
         }
         EngineRules::of_default_version();

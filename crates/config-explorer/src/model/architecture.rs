@@ -1,6 +1,6 @@
 //! What a model computes: a list of layers, each with its attention and its feed-forward.
 
-use super::DType;
+use super::{Checkpoint, DType};
 
 /// A decoder, layer by layer, with whatever stands around it.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,14 +13,20 @@ pub struct Architecture {
     pub hidden_size: u64,
     /// Rows of the embedding.
     pub vocab_size: u64,
-    /// Longest sequence the config allows, in tokens.
+    /// Longest sequence the config allows, in tokens, scaled rotary embeddings included (vLLM's derived
+    /// `max_model_len`); `None` where the config names no length.
     pub max_position_embeddings: Option<u64>,
+    /// Sequence length vLLM takes where `--max-model-len` is not given: the above, or for `LongRoPE` models the length
+    /// they were first trained on (vLLM pull request 27431, 0.11.1 and later).
+    pub default_max_model_len: Option<u64>,
     /// Compute type the config declares; `F32` checkpoints are run in 16 bits by default, which `engine` decides.
     pub dtype: DType,
     /// The decoder layers.
     pub layers: Vec<Layer>,
     /// Multi-token-prediction layers that the config declares (loaded with speculative decoding only).
     pub mtp_layers: Vec<Layer>,
+    /// Tables of the rotary embedding, which every rank keeps whole.
+    pub rotary: Vec<RotaryTable>,
     /// The LM head is the embedding.
     pub tied_embeddings: bool,
     /// Vision tower of a multimodal model.
@@ -30,10 +36,21 @@ pub struct Architecture {
     pub kv_cache_dtype: Option<DType>,
     /// Why the KV cache of this model is not modelled, where it is not.
     pub not_modelled: Option<String>,
+    /// How its checkpoint names, lays out and quantises the tensors.
+    pub checkpoint: Checkpoint,
+}
+
+/// Cosines and sines of every position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RotaryTable {
+    /// Rows.
+    pub positions: u64,
+    /// Elements of a row: as many as the part of a head that is rotated has.
+    pub width: u64,
 }
 
 /// One decoder layer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layer {
     /// The token mixer.
     pub attention: Attention,
@@ -71,6 +88,26 @@ pub struct Mla {
     pub v_head_dim: u64,
 }
 
+/// Compressed sparse attention (DeepSeek-V4): one shared key/value head, compressed over blocks of tokens. Its weights
+/// are known, its cache is not modelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompressedSparse {
+    /// Query heads.
+    pub query_heads: u64,
+    /// Width of a head.
+    pub head_dim: u64,
+    /// Rank of the query's low-rank projection.
+    pub q_lora_rank: u64,
+    /// Rank of the output's low-rank projection, per group.
+    pub o_lora_rank: u64,
+    /// Groups of the output projection.
+    pub o_groups: u64,
+    /// The indexer.
+    pub indexer: SparseIndexer,
+    /// Tokens compressed into one; 0 for a layer that sees only its window.
+    pub compress_ratio: u64,
+}
+
 /// Indexer of sparse MLA (DeepSeek-V3.2, GLM-5): a second, small key cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SparseIndexer {
@@ -82,7 +119,8 @@ pub struct SparseIndexer {
     pub top_k: u64,
 }
 
-/// Gated DeltaNet (Qwen3-Next, Qwen3.5): linear attention with a constant state per sequence.
+/// Gated DeltaNet (Qwen3-Next, Qwen3.5): linear attention with a constant state per sequence. Kimi Delta Attention
+/// keeps the state of one with as many key as value heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GatedDeltaNet {
     /// Key heads.
@@ -104,7 +142,7 @@ pub struct GatedDeltaNet {
 pub struct Mamba {
     /// 1 or 2.
     pub version: u8,
-    /// Inner width (Mamba-2: heads x head_dim).
+    /// Inner width (Mamba-2: heads x `head_dim`).
     pub inner_size: u64,
     /// Heads (Mamba-2; 0 for Mamba-1).
     pub heads: u64,
@@ -127,6 +165,8 @@ pub struct Mamba {
 pub enum Attention {
     /// None: the layer is a feed-forward only (Nemotron-H) or its attention was removed (Nemotron NAS).
     None,
+    /// One square matrix in place of attention (Nemotron NAS); nothing is cached.
+    Projection,
     /// Every earlier token.
     Full(AttentionHeads),
     /// The last `window` tokens.
@@ -149,9 +189,12 @@ pub enum Attention {
     MlaSparse {
         /// The latent attention.
         mla: Mla,
-        /// The indexer, which caches a key of its own.
-        indexer: SparseIndexer,
+        /// The indexer, which caches a key of its own; `None`: the layer uses what an earlier indexer selected
+        /// (GLM-5.2), and has neither its weights nor its cache.
+        indexer: Option<SparseIndexer>,
     },
+    /// Compressed sparse attention.
+    CompressedSparse(CompressedSparse),
     /// Linear attention with a constant state.
     Linear(GatedDeltaNet),
     /// Mamba or Mamba-2.
@@ -165,11 +208,26 @@ pub enum Attention {
     },
 }
 
+impl Attention {
+    /// The heads, of the kinds that have query, key and value heads.
+    pub fn heads(&self) -> Option<AttentionHeads> {
+        match *self {
+            Self::Full(heads)
+            | Self::SlidingWindow { heads, .. }
+            | Self::ChunkedLocal { heads, .. }
+            | Self::Shared { heads, .. } => Some(heads),
+            _ => None,
+        }
+    }
+}
+
 /// The channel mixer of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeedForward {
     /// None.
     None,
+    /// One square matrix (Nemotron NAS).
+    Projection,
     /// One MLP.
     Dense {
         /// Inner width.
@@ -198,9 +256,30 @@ pub struct Moe {
     pub expert_hidden_size: u64,
 }
 
+/// Kind of a vision tower: what its blocks are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VisionKind {
+    /// `SigLIP` (Gemma 3), CLIP: biased projections, two-layer MLP.
+    Siglip,
+    /// Pixtral (Mistral Small): gated MLP, no biases.
+    Pixtral,
+    /// Qwen2-VL and Qwen3-VL: fused, biased QKV, two-layer MLP, merger.
+    QwenVl,
+    /// Qwen2.5-VL: fused, biased QKV, gated MLP, merger.
+    Qwen25Vl,
+    /// Llama 4.
+    Llama4,
+    /// Gemma 4: gated MLP, four norms a block.
+    Gemma4,
+    /// `MoonViT` (Kimi-VL, Kimi K2.5): fused QKV, two-layer MLP, merger.
+    MoonVit,
+}
+
 /// A vision tower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vision {
+    /// What its blocks are made of.
+    pub kind: VisionKind,
     /// Layers.
     pub layers: u64,
     /// Width.
@@ -209,10 +288,22 @@ pub struct Vision {
     pub intermediate_size: u64,
     /// Heads.
     pub heads: u64,
+    /// Width of a head (heads x `head_dim` is `hidden_size` in most towers).
+    pub head_dim: u64,
     /// Width of its output after the projector, in the text model's space.
     pub output_size: u64,
+    /// Width inside the projector, where it is not a multiple of the tower's (Llama 4).
+    pub projector_size: u64,
     /// Side of a patch, in pixels.
     pub patch_size: u64,
+    /// Frames of a patch.
+    pub temporal_patch_size: u64,
     /// Patches merged into one token, per side.
     pub merge_size: u64,
+    /// Rows of the position embedding; 0 for rotary positions only.
+    pub positions: u64,
+    /// Inner layers whose output gets a merger of its own (Qwen3-VL).
+    pub deepstack_layers: u64,
+    /// Its matrices have biases, where that is a matter of configuration (`MoonViT`).
+    pub biases: bool,
 }

@@ -1,5 +1,7 @@
 //! Element types of tensors, as safetensors headers spell them.
 
+use super::gguf::GgmlType;
+
 /// Element type of a stored tensor.
 ///
 /// The names are those of safetensors headers. `Other` is a type this program does not know: its tensors still count
@@ -24,6 +26,8 @@ pub enum DType {
     U16,
     U8,
     Bool,
+    /// A block type of a GGUF file.
+    Ggml(GgmlType),
     Other,
 }
 
@@ -52,7 +56,7 @@ impl DType {
         }
     }
 
-    /// The name in a safetensors header (`OTHER` for an unknown type).
+    /// The name in a safetensors header (`OTHER` for an unknown type), or llama.cpp's name of a block type.
     pub fn safetensors_name(self) -> &'static str {
         match self {
             Self::F64 => "F64",
@@ -72,6 +76,7 @@ impl DType {
             Self::U16 => "U16",
             Self::U8 => "U8",
             Self::Bool => "BOOL",
+            Self::Ggml(block) => block.name(),
             Self::Other => "OTHER",
         }
     }
@@ -103,7 +108,7 @@ impl DType {
         }
     }
 
-    /// Bits of one element; `None` for an unknown type.
+    /// Bits of one element; `None` for an unknown type, and for a block type, whose elements share their scale.
     pub fn bits(self) -> Option<u64> {
         Some(match self {
             Self::F64 | Self::I64 | Self::U64 => 64,
@@ -111,7 +116,7 @@ impl DType {
             Self::F16 | Self::BF16 | Self::I16 | Self::U16 => 16,
             Self::F8E4M3 | Self::F8E5M2 | Self::F8E8M0 | Self::I8 | Self::U8 | Self::Bool => 8,
             Self::F4 => 4,
-            Self::Other => return None,
+            Self::Ggml(_) | Self::Other => return None,
         })
     }
 }

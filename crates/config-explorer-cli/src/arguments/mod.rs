@@ -1,0 +1,6 @@
+//! Arguments that several commands share.
+
+pub(crate) mod engine;
+pub(crate) mod hardware;
+pub(crate) mod model;
+pub(crate) mod names;

@@ -1,0 +1,22 @@
+//! One file a command: its arguments, what it asks the library, and the answer it gives.
+
+pub(crate) mod accelerators;
+pub(crate) mod completions;
+pub(crate) mod models;
+pub(crate) mod plan;
+pub(crate) mod schema;
+
+use crate::ExitStatus;
+use crate::cli::{Cli, Command};
+
+/// Runs the command that was asked for.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
+    let output = cli.output;
+    match cli.command {
+        Command::Accelerators(arguments) => accelerators::run(&arguments, output),
+        Command::Plan(arguments) => plan::run(&arguments, output),
+        Command::Models(arguments) => models::run(&arguments, output),
+        Command::Schema(arguments) => schema::run(&arguments, output),
+        Command::Completions(arguments) => completions::run(&arguments),
+    }
+}
