@@ -12,6 +12,7 @@
 //! - [`deployment`]: how engines are laid out over GPUs.
 //! - [`workload`]: lengths, arrivals, shared prefixes and objectives.
 //! - [`reports`]: benchmark results of every tool become [`reports::Run`]s.
+//! - [`explore`]: filters, scenarios, Pareto fronts and comparisons of runs.
 //! - [`memory`]: weights, activation, overhead and KV cache blocks of each rank; the plan, its explanation and the
 //!   smallest changes that make it fit.
 //! - [`validate`]: predictions beside what real servers printed.
@@ -51,6 +52,7 @@
 pub mod deployment;
 pub mod engine;
 mod error;
+pub mod explore;
 pub mod hardware;
 pub mod memory;
 pub mod model;

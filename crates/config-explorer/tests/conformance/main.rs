@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a check that was not made says so")]
 
 mod checkpoints;
+mod explore;
 mod golden;
 mod kv;
 mod memory;
