@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::arguments::engine::canonical_spelling;
-use crate::commands::{accelerators, completions, models, plan, schema, validate};
+use crate::commands::{accelerators, completions, models, plan, runs, schema, validate};
 use crate::output::Format;
 
 /// Finds configurations for serving large language models on llm-d.
@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Accelerators(accelerators::Arguments),
     /// List the built-in models, which are known without a network.
     Models(models::Arguments),
+    /// What was measured, and which configuration was best?
+    Runs(runs::Arguments),
     /// How far are the predictions from what was measured?
     Validate(validate::Arguments),
     /// Print the JSON Schema of a command's JSON output, or list the commands that have one.

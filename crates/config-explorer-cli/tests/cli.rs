@@ -47,6 +47,11 @@ INFO [kv_cache_utils.py:1] GPU KV cache size: 7,000,000 tokens
 INFO [kv_cache_utils.py:1] Maximum concurrency for 4,096 tokens per request: 1,708.98x
 ";
 
+/// Two results of `vllm bench serve`, made up, as `--append-result` writes them.
+const RESULTS: &str = r#"{"date": "20260102-030405", "model_id": "test/two", "tp": "2", "num_prompts": 100, "request_rate": "inf", "max_concurrency": 16, "duration": 50.0, "completed": 98, "total_input_tokens": 98000, "total_output_tokens": 9800, "output_throughput": 196.0, "mean_ttft_ms": 200.0, "mean_tpot_ms": 20.0}
+{"date": "20260102-040405", "model_id": "test/two", "tp": "2", "num_prompts": 100, "request_rate": "inf", "max_concurrency": 32, "duration": 30.0, "completed": 100, "total_input_tokens": 100000, "total_output_tokens": 10000, "output_throughput": 333.0, "mean_ttft_ms": 300.0, "mean_tpot_ms": 25.0}
+"#;
+
 /// The program in a home of its own, with a file of accelerators, a model, a table of start-ups and a log.
 struct Program {
     home: TempDir,
@@ -55,12 +60,19 @@ struct Program {
 impl Program {
     fn new() -> Self {
         let home = TempDir::new().expect("a temporary directory");
-        std::fs::create_dir_all(home.path().join("models/test--two")).expect("the directory can be written");
+        for folder in ["models/test--two", "results"] {
+            std::fs::create_dir_all(home.path().join(folder)).expect("the directory can be written");
+        }
         for (name, text) in [
             ("x9.toml", ACCELERATORS),
             ("models/test--two/config.json", CONFIG),
             ("starts.csv", START_UPS),
             ("vllm.log", LOG),
+            ("results/vllm.jsonl", RESULTS),
+            ("results/again.jsonl", RESULTS),
+            ("results/gpu.yaml", "gpu: X9\nn_gpu: 2\n"),
+            ("results/cut.json", &RESULTS[..200]),
+            ("results/README.md", "# Results\n"),
         ] {
             std::fs::write(home.path().join(name), text).expect("the directory can be written");
         }
@@ -221,4 +233,117 @@ fn plans_that_cannot_be_made() {
     snapshot!("plan_unknown_model", "plan nobody/Nothing --gpu H100 --offline");
     snapshot!("plan_beyond_the_model", "plan Qwen/Qwen3-32B --gpu H100 --max-model-len 1M --offline");
     snapshot!("plan_old_engine", "plan Qwen/Qwen3-32B --gpu H100 --engine vllm@0.2.0 --offline");
+}
+
+#[test]
+fn results_go_into_a_store() {
+    snapshot!("runs_import_table", "runs import results");
+    snapshot!("runs_import_json", "runs import results --store kept --set gpu=H100 -o json");
+    snapshot!("runs_import_strict", "runs import results --strict");
+    snapshot!("runs_import_wrong_column", "runs import results --set colour=blue");
+    snapshot!("runs_import_no_path", "runs import missing");
+    snapshot!("runs_import_no_store", "runs import results --store results/cut.json/runs.parquet");
+
+    let program = Program::new();
+    program.run("runs import results --strict");
+    assert!(!program.home().join("runs.parquet").exists());
+    program.run("runs import results");
+    let again = program.transcript("runs import results/vllm.jsonl runs.parquet");
+    assert!(again.contains("imported 0 runs, already known 2, now 2 in runs.parquet"), "{again}");
+}
+
+/// Five reports of the example sweep and a file that is cut off, in a folder `runs` of a new home.
+fn with_runs() -> Program {
+    let program = Program::new();
+    let folder = program.home().join("runs");
+    std::fs::create_dir_all(&folder).expect("the directory can be written");
+    let sweep = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/sweep");
+    for name in ["tp1x4_c016", "tp1x4_c064", "tp4x1_c016", "tp4x1_c064", "2p1d_c064"] {
+        let name = format!("benchmark_report_v0.2,_{name}.yaml");
+        std::fs::copy(sweep.join(&name), folder.join(&name)).expect("the example is there");
+    }
+    std::fs::write(folder.join("results.json"), r#"{"benchmarks": ["#).expect("the directory can be written");
+    std::fs::write(folder.join("README.md"), "no result").expect("the directory can be written");
+    program
+}
+
+macro_rules! runs_snapshot {
+    ($name:literal, $arguments:expr) => {
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!($name, with_runs().transcript($arguments));
+        });
+    };
+}
+
+#[test]
+fn runs() {
+    runs_snapshot!("runs_help", "runs --help");
+    runs_snapshot!("runs_list", "runs list runs");
+    runs_snapshot!("runs_list_columns", "runs list runs --columns file,ISL,Mean_TTFT_ms --sort Mean_TTFT_ms -o csv");
+    runs_snapshot!("runs_list_json", "runs list runs/benchmark_report_v0.2,_2p1d_c064.yaml -o json");
+    runs_snapshot!("runs_filter", "runs filter runs --where is_pd=false,concurrency>=64 --slo ttft:p99<=5s");
+    runs_snapshot!("runs_scenarios", "runs scenarios runs");
+    runs_snapshot!("runs_scenarios_bounded", "runs scenarios runs --by model,concurrency --bounded -o json");
+    runs_snapshot!("runs_scenarios_missing", "runs scenarios runs --by layout,tp");
+    runs_snapshot!("runs_pareto", "runs pareto runs -x tpot_mean_ms --slo ttft:mean<=1s");
+    runs_snapshot!("runs_pareto_by", "runs pareto runs --and tpot_mean_ms --by layout -o markdown");
+    runs_snapshot!("runs_compare", "runs compare tp=1 tp=4 runs --metrics ttft_mean_ms,out_tok_s_gpu,failure_rate");
+    runs_snapshot!("runs_repeats", "runs repeats runs --min-count 1 --metrics tpot_mean_ms -o csv");
+    runs_snapshot!(
+        "runs_convert",
+        "runs convert runs/benchmark_report_v0.2,_2p1d_c064.yaml --to benchmark-report/v0.2 -o json"
+    );
+    runs_snapshot!("runs_export", "runs export runs --where concurrency=64,tp=1 --format csv");
+    runs_snapshot!("runs_plot", "runs plot pareto runs --out front.svg --slo ttft:p99<=2s");
+}
+
+#[test]
+fn runs_that_are_not_there() {
+    runs_snapshot!("runs_missing_folder", "runs list nowhere");
+    runs_snapshot!("runs_no_results", "runs list x9.toml");
+    runs_snapshot!("runs_filter_none", "runs filter runs --where gpu=A100");
+    runs_snapshot!("runs_filter_unknown_column", "runs filter runs --where ttft_mean<=1");
+    runs_snapshot!("runs_filter_no_number", "runs filter runs --where isl>=long");
+    runs_snapshot!("runs_filter_wrong_objective", "runs filter runs --slo ttft<=1s");
+    runs_snapshot!("runs_pareto_neutral", "runs pareto runs -x isl");
+    runs_snapshot!("runs_plot_ending", "runs plot histogram runs --out front.pdf");
+    runs_snapshot!("runs_plot_text", "runs plot histogram runs -x model --out front.svg");
+    runs_snapshot!("runs_plot_scenario", "runs plot scenario runs --scenario 2 --out front.svg");
+    runs_snapshot!("runs_compare_unknown", "runs compare tp=1 zz runs");
+    runs_snapshot!("runs_compare_different_loads", "runs compare concurrency=16 tp=4,concurrency=64 runs");
+    runs_snapshot!(
+        "runs_convert_index",
+        "runs convert runs/benchmark_report_v0.2,_2p1d_c064.yaml --to benchmark-report/v0.2 --index 1"
+    );
+    runs_snapshot!("runs_convert_no_result", "runs convert x9.toml --to benchmark-report/v0.2");
+    runs_snapshot!("runs_convert_csv", "runs convert x9.toml --to benchmark-report/v0.2 -o csv");
+}
+
+/// What is exported is read again as the same runs.
+#[test]
+fn exported_runs_are_the_same_runs() {
+    let program = with_runs();
+    let json = |paths: &str| program.run(&format!("runs list {paths} -o json")).stdout;
+    for format in ["csv", "parquet"] {
+        let output = program.run(&format!("runs export runs --format {format} --out all.{format}"));
+        assert!(output.status.success() && output.stdout.is_empty(), "{format}");
+        assert_eq!(String::from_utf8(json(&format!("all.{format}"))), String::from_utf8(json("runs")));
+    }
+}
+
+#[test]
+fn pictures_are_written() {
+    let program = with_runs();
+    for (arguments, file) in [
+        ("runs plot scenario runs --log-x", "a.svg"),
+        ("runs plot tradeoff runs --theme dark", "b.html"),
+        ("runs plot histogram runs --width 400 --height 300", "c.png"),
+    ] {
+        let output = program.run(&format!("{arguments} --out {file}"));
+        assert_eq!((output.status.code(), output.stdout), (Some(0), Vec::new()), "{arguments}");
+        assert!(std::fs::metadata(program.home().join(file)).unwrap().len() > 1000);
+    }
+    let output = program.run("plan Qwen/Qwen3-32B --gpu H100 --offline --tp 2 --plot plan.svg");
+    assert!(output.status.success());
+    assert!(std::fs::read_to_string(program.home().join("plan.svg")).unwrap().contains("KV cache"));
 }

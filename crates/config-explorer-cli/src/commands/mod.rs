@@ -4,6 +4,7 @@ pub(crate) mod accelerators;
 pub(crate) mod completions;
 pub(crate) mod models;
 pub(crate) mod plan;
+pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod validate;
 
@@ -17,6 +18,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
         Command::Accelerators(arguments) => accelerators::run(&arguments, output),
         Command::Plan(arguments) => plan::run(&arguments, output),
         Command::Models(arguments) => models::run(&arguments, output),
+        Command::Runs(arguments) => runs::run(&arguments, output),
         Command::Validate(arguments) => validate::run(&arguments, output),
         Command::Schema(arguments) => schema::run(&arguments, output),
         Command::Completions(arguments) => completions::run(&arguments),

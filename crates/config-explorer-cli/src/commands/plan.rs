@@ -1,11 +1,13 @@
 //! `plan MODEL --gpu G`: does it fit, and how much can it hold?
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use clap::Args;
 use config_explorer::deployment::{Nodes, Parallelism};
 use config_explorer::engine::{EngineRules, EngineSettings, Version};
 use config_explorer::memory::{self, ExplainStep, MemoryPlan, PlanRequest};
+use config_explorer::plot;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -13,6 +15,7 @@ use crate::ExitStatus;
 use crate::arguments::engine::EngineArgs;
 use crate::arguments::hardware::HardwareArgs;
 use crate::arguments::model::ModelArgs;
+use crate::arguments::picture;
 use crate::output::{self, Answer, Format, Table, bar};
 
 /// Arguments of `plan`.
@@ -44,6 +47,10 @@ pub(crate) struct Arguments {
     /// Show the arithmetic, step by step.
     #[arg(long)]
     explain: bool,
+
+    /// Draw what fills the memory of each GPU into this file; its ending, `.svg`, `.png` or `.html`, decides the format.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 
     /// Version whose defaults and accounting apply; by default the one that llm-d's guides pin.
     #[arg(long, value_name = "vllm@VERSION")]
@@ -98,10 +105,6 @@ impl Answer for PlanAnswer {
     const COMMAND: &'static str = "plan";
 
     fn table(&self) -> Table {
-        let plans: Vec<&MemoryPlan> = match self {
-            Self::One(one) => vec![&one.plan],
-            Self::Sweep { plans } => plans.iter().collect(),
-        };
         let mut table = Table::new([
             "gpus",
             "tp",
@@ -115,7 +118,7 @@ impl Answer for PlanAnswer {
             "max_concurrency",
             "reason",
         ]);
-        for plan in plans {
+        for plan in self.plans() {
             let gib = |gib: Option<f64>| gib.map_or_else(String::new, |gib| format!("{gib:.2}"));
             table.push([
                 plan.gpus.to_string(),
@@ -147,6 +150,15 @@ impl Answer for PlanAnswer {
             Self::Sweep { plans } => plans.iter().any(|plan| plan.fits),
         };
         if fits { ExitStatus::Success } else { ExitStatus::No }
+    }
+}
+
+impl PlanAnswer {
+    fn plans(&self) -> Vec<&MemoryPlan> {
+        match self {
+            Self::One(one) => vec![&one.plan],
+            Self::Sweep { plans } => plans.iter().collect(),
+        }
     }
 }
 
@@ -256,6 +268,12 @@ fn grouped(number: u64) -> String {
     text
 }
 
+/// Height of a picture of so many bars, in pixels. Letters, and with them the bars, grow with the root of the height.
+fn height_of_bars(count: usize) -> u32 {
+    let count = u32::try_from(count).unwrap_or(u32::MAX).min(90);
+    (200 + 70 * count.min(6)).max((200 + 18 * count).pow(2) / 600)
+}
+
 /// Plans what was asked for.
 pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitStatus> {
     let accelerators = arguments.hardware.accelerators()?;
@@ -285,6 +303,11 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         let explanation = arguments.explain.then(|| memory::explain(&request));
         PlanAnswer::One(Box::new(OnePlan { plan, explanation }))
     };
+    if let Some(path) = &arguments.plot {
+        let plans = answer.plans();
+        let appearance = plot::Appearance { height: height_of_bars(plans.len()), ..plot::Appearance::default() };
+        picture::write(&plot::plans(&plans), path, &appearance)?;
+    }
     output::print(&answer, format)
 }
 

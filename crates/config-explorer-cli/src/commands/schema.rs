@@ -8,15 +8,21 @@ use serde::Serialize;
 use super::accelerators::AcceleratorList;
 use super::models::ModelList;
 use super::plan::PlanAnswer;
+use super::runs::{CompareAnswer, ImportAnswer, RepeatList, RunList, ScenarioList};
 use super::validate::{LogAnswer, MemoryAnswer};
 use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
 /// The answers that have a schema.
-const SCHEMAS: [Entry; 6] = [
+const SCHEMAS: [Entry; 11] = [
     Entry::of::<PlanAnswer>(),
     Entry::of::<AcceleratorList>(),
     Entry::of::<ModelList>(),
+    Entry::of::<ImportAnswer>(),
+    Entry::of::<RunList>(),
+    Entry::of::<ScenarioList>(),
+    Entry::of::<CompareAnswer>(),
+    Entry::of::<RepeatList>(),
     Entry::of::<MemoryAnswer>(),
     Entry::of::<LogAnswer>(),
     Entry::of::<SchemaList>(),

@@ -82,7 +82,8 @@ pub(crate) fn write(text: &str) -> std::io::Result<()> {
     stdout.flush()
 }
 
-fn render<A: Answer>(answer: &A, format: Format) -> anyhow::Result<String> {
+/// An answer as text.
+pub(crate) fn render<A: Answer>(answer: &A, format: Format) -> anyhow::Result<String> {
     let document = || Document { schema: schema_id(A::COMMAND), answer };
     Ok(match format {
         Format::Table => answer.text(),
