@@ -15,6 +15,7 @@
 //! - [`explore`]: filters, scenarios, Pareto fronts and comparisons of runs.
 //! - [`memory`]: weights, activation, overhead and KV cache blocks of each rank; the plan, its explanation and the
 //!   smallest changes that make it fit.
+//! - [`simulation`]: what a request lives through between the client and its last token, step by step.
 //! - [`plot`]: pictures of plans and measurements as SVG, PNG or an interactive page.
 //! - [`validate`]: predictions beside what real servers printed.
 //!
@@ -59,6 +60,7 @@ pub mod memory;
 pub mod model;
 pub mod plot;
 pub mod reports;
+pub mod simulation;
 pub mod units;
 pub mod validate;
 pub mod workload;

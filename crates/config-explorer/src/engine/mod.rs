@@ -4,6 +4,7 @@
 //! of that version, read from `data/engines.toml`) and [`ServeArgs`] (what was typed, which prints back as a command).
 
 mod rules;
+mod scheduler_rules;
 mod serve_args;
 mod settings;
 mod version;
@@ -12,6 +13,7 @@ pub use rules::{
     AccountingBasis, ActivationRules, BatchDefault, BudgetRules, Core, CudaGraphRules, DefaultSettings, EngineRules,
     KvCacheRules, Mxfp4Padding, NonTorch, Sampler, TokensReported,
 };
+pub use scheduler_rules::SchedulerRules;
 pub use serve_args::{
     DTypeChoice, FLAGS, Flag, FlagKind, Fraction, JsonObject, KvCacheDType, MambaCacheMode, MaxModelLen,
     MultimodalLimits, ServeArgs, join_command,

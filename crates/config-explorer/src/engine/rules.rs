@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::Version;
+use super::{SchedulerRules, Version};
 use crate::{Error, Result};
 
 /// What vLLM of one version does: its defaults and how it accounts for memory.
@@ -26,6 +26,8 @@ pub struct EngineRules {
     pub activation: ActivationRules,
     /// KV cache planning.
     pub kv_cache: KvCacheRules,
+    /// Scheduling.
+    pub scheduler: SchedulerRules,
     /// Memory of the CUDA graphs.
     pub cuda_graphs: CudaGraphRules,
     /// What the kernels of MXFP4 experts make of them; the first row that matches the device applies.

@@ -263,7 +263,9 @@ fn load(run: &Run, left_out: &mut Vec<String>) -> Option<Load> {
 
 fn sequence_length(length: LengthDistribution) -> Value {
     let mut map = Map::new();
-    map.insert("distribution".to_owned(), length.shape.name().into());
+    // The report's schema has no name for it.
+    let shape = if length.shape == LengthShape::Lognormal { LengthShape::Other } else { length.shape };
+    map.insert("distribution".to_owned(), shape.name().into());
     map.insert("value".to_owned(), length.mean.into());
     insert(&mut map, "std_dev", length.stddev);
     // Whole numbers; a maximum of at least 1.

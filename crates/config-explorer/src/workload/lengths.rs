@@ -11,6 +11,8 @@ named! {
         Gaussian = "gaussian",
         /// Uniform between a minimum and a maximum.
         Uniform = "uniform",
+        /// Lognormally distributed, usually cut off: many short ones, a few long ones. Reports v0.2 do not name it.
+        Lognormal = "lognormal",
         /// Anything else, such as the lengths of a data set.
         Other = "other",
     }
@@ -21,7 +23,7 @@ named! {
 pub struct LengthDistribution {
     /// Its shape.
     pub shape: LengthShape,
-    /// The nominal length: the mean of a symmetric distribution.
+    /// The nominal length: the mean before cutting off.
     pub mean: f64,
     /// Standard deviation.
     pub stddev: Option<f64>,
@@ -46,6 +48,12 @@ impl LengthDistribution {
             min: Some(min),
             max: Some(max),
         }
+    }
+
+    /// Lognormal with the mean and the standard deviation of the lengths themselves.
+    pub fn lognormal(mean: f64, stddev: f64) -> Self {
+        let shape = if stddev == 0.0 { LengthShape::Fixed } else { LengthShape::Lognormal };
+        Self { shape, mean, stddev: Some(stddev), min: None, max: None }
     }
 
     /// Normal with a mean and a standard deviation; fixed when the deviation is zero.

@@ -44,6 +44,21 @@ impl Load {
     }
 }
 
+/// How the gaps between the arrivals of an open load vary.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Gaps {
+    /// All are equal.
+    Constant,
+    /// Exponentially distributed: arrivals do not know of each other.
+    #[default]
+    Poisson,
+    /// Gamma distributed. `vllm bench serve --burstiness B` is `cv = 1 / sqrt(B)`.
+    Gamma {
+        /// Coefficient of variation: standard deviation over mean; 1 is Poisson, more is burstier.
+        cv: f64,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@ mod objective;
 mod statistics;
 
 pub use lengths::{LengthDistribution, LengthShape, PrefixSharing};
-pub use load::{Load, LoadKind};
+pub use load::{Gaps, Load, LoadKind};
 pub(crate) use named::named;
 pub use objective::{Comparison, Objective, Objectives, Quantity};
 pub use statistics::{Statistic, Statistics};

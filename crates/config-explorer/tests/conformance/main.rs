@@ -8,8 +8,9 @@ mod golden;
 mod kv;
 mod memory;
 mod models;
-
 mod reports;
+mod scheduler;
+mod scheduler_replay;
 mod sweep;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,32 @@
+//! Discrete-event simulation of a deployment: what requests live through between the client and their last token.
+//!
+//! In: what the clients send ([`Traffic`]), the settings of an engine ([`engine::SchedulerConfig`]), and how long its
+//! device takes for a batch ([`StepTimer`]). Out: [`Outcome`], the times of every request and the state of the engine
+//! over time. Follows the step loop of `vllm/v1/engine/core.py` (`step`, `step_with_batch_queue`); the clock counts
+//! nanoseconds.
+//!
+//! - [`engine`]: one vLLM engine core (scheduler and KV cache) without time.
+//! - `traffic`, `source`: when requests are sent and how long they are. `random`: where chance comes from.
+//! - `single`: one engine and its clock.
+//! - `outcome`, `histogram`, `timeline`: what is written down.
+
+pub mod engine;
+mod histogram;
+mod outcome;
+#[cfg(test)]
+mod properties;
+mod random;
+mod single;
+mod source;
+mod timeline;
+mod traffic;
+
+pub use outcome::{FinishedRequests, Outcome};
+pub use single::{FrontEnd, SimulationOptions, StepTimer, simulate};
+pub use timeline::Interval;
+pub use traffic::{Arrivals, SharedPrefix, Traffic};
+
+/// Nanoseconds of a second.
+const NS_PER_S: f64 = 1e9;
+/// Nanoseconds of a millisecond.
+const NS_PER_MS: f64 = 1e6;

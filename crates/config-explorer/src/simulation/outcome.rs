@@ -1,0 +1,157 @@
+//! What a simulation wrote down.
+
+use super::NS_PER_MS;
+use super::timeline::Interval;
+use crate::workload::Statistics;
+
+/// One row for each finished request, in the order in which they finished: 52 bytes a row. Times in nanoseconds since
+/// the start.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FinishedRequests {
+    /// Number of the request in the order of sending, from 0.
+    pub request: Vec<u32>,
+    /// Tokens of the prompt.
+    pub input_tokens: Vec<u32>,
+    /// Tokens generated.
+    pub output_tokens: Vec<u32>,
+    /// Tokens of the prompt found in the prefix cache at first admission.
+    pub cached_tokens: Vec<u32>,
+    /// Times it was preempted.
+    pub preemptions: Vec<u32>,
+    /// When the client sent it.
+    pub sent_ns: Vec<u64>,
+    /// When the scheduler first admitted it.
+    pub admitted_ns: Vec<u64>,
+    /// When its first token came.
+    pub first_token_ns: Vec<u64>,
+    /// When its last token came.
+    pub last_token_ns: Vec<u64>,
+}
+
+impl FinishedRequests {
+    pub(super) fn with_capacity(requests: usize) -> Self {
+        Self {
+            request: Vec::with_capacity(requests),
+            input_tokens: Vec::with_capacity(requests),
+            output_tokens: Vec::with_capacity(requests),
+            cached_tokens: Vec::with_capacity(requests),
+            preemptions: Vec::with_capacity(requests),
+            sent_ns: Vec::with_capacity(requests),
+            admitted_ns: Vec::with_capacity(requests),
+            first_token_ns: Vec::with_capacity(requests),
+            last_token_ns: Vec::with_capacity(requests),
+        }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.request.len()
+    }
+
+    /// Whether none finished.
+    pub fn is_empty(&self) -> bool {
+        self.request.is_empty()
+    }
+
+    /// Milliseconds between two columns.
+    fn between(from: &[u64], to: &[u64]) -> Statistics {
+        Statistics::of_sample(from.iter().zip(to).map(|(&from, &to)| (to - from) as f64 / NS_PER_MS).collect())
+    }
+
+    /// Time to first token: from sending to the first token, ms.
+    pub fn ttft_ms(&self) -> Statistics {
+        Self::between(&self.sent_ns, &self.first_token_ns)
+    }
+
+    /// End to end: from sending to the last token, ms.
+    pub fn e2e_ms(&self) -> Statistics {
+        Self::between(&self.sent_ns, &self.last_token_ns)
+    }
+
+    /// From sending to the first admission by the scheduler, ms.
+    pub fn queueing_ms(&self) -> Statistics {
+        Self::between(&self.sent_ns, &self.admitted_ns)
+    }
+
+    /// Time per output token: from the first token to the last, over the tokens after the first, ms. Requests of one
+    /// token have none.
+    pub fn tpot_ms(&self) -> Statistics {
+        let times = self.first_token_ns.iter().zip(&self.last_token_ns).zip(&self.output_tokens);
+        let longer = times.filter(|&(_, &tokens)| tokens > 1);
+        let per_token =
+            longer.map(|((&first, &last), &tokens)| (last - first) as f64 / NS_PER_MS / f64::from(tokens - 1));
+        Statistics::of_sample(per_token.collect())
+    }
+
+    /// Prompt tokens.
+    pub fn total_input_tokens(&self) -> u64 {
+        sum(&self.input_tokens)
+    }
+
+    /// Generated tokens.
+    pub fn total_output_tokens(&self) -> u64 {
+        sum(&self.output_tokens)
+    }
+
+    /// Part of the prompt tokens found in the prefix cache, 0 to 1.
+    pub fn prefix_hit_rate(&self) -> f64 {
+        sum(&self.cached_tokens) as f64 / self.total_input_tokens().max(1) as f64
+    }
+
+    /// Preemptions of all requests.
+    pub fn total_preemptions(&self) -> u64 {
+        sum(&self.preemptions)
+    }
+}
+
+fn sum(column: &[u32]) -> u64 {
+    column.iter().map(|&value| u64::from(value)).sum()
+}
+
+/// The outcome of a simulation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Every finished request.
+    pub finished: FinishedRequests,
+    /// Requests refused because their prompt fills `max_model_len`.
+    pub rejected: u32,
+    /// Seconds from the start to the last token.
+    pub duration_s: f64,
+    /// Steps that held tokens.
+    pub steps: u64,
+    /// More requests waited than ran when the last one of an open load arrived: the engine does not keep up, and times
+    /// depend on how long the load lasts.
+    pub saturated: bool,
+    /// Gaps between tokens as the client gets them, ms: one for each token after a request's first.
+    pub itl_ms: Statistics,
+    /// The engine over time.
+    pub timeline: Vec<Interval>,
+}
+
+impl Outcome {
+    /// Finished requests per second.
+    pub fn requests_per_s(&self) -> f64 {
+        self.per_s(self.finished.len() as u64)
+    }
+
+    /// Generated tokens per second.
+    pub fn output_tokens_per_s(&self) -> f64 {
+        self.per_s(self.finished.total_output_tokens())
+    }
+
+    /// Prompt and generated tokens per second.
+    pub fn total_tokens_per_s(&self) -> f64 {
+        self.per_s(self.finished.total_input_tokens() + self.finished.total_output_tokens())
+    }
+
+    fn per_s(&self, count: u64) -> f64 {
+        if self.duration_s > 0.0 { count as f64 / self.duration_s } else { 0.0 }
+    }
+
+    /// Mean over time of a quantity of the engine's state.
+    pub fn mean_over_time(&self, quantity: impl Fn(&Interval) -> f64) -> f64 {
+        let length: f64 = self.timeline.iter().map(|interval| interval.length_s).sum();
+        let sum: f64 = self.timeline.iter().map(|interval| quantity(interval) * interval.length_s).sum();
+        if length > 0.0 { sum / length } else { 0.0 }
+    }
+}

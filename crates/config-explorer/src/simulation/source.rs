@@ -1,0 +1,176 @@
+//! The clients: one request after the other, in the order in which the engine gets them.
+
+use std::collections::VecDeque;
+
+use super::NS_PER_S;
+use super::engine::Segment;
+use super::random::{Draws, Purpose};
+use super::single::FrontEnd;
+use super::traffic::{Arrivals, GapDraws, Lengths, SharedPrefix, Traffic};
+
+/// A request on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    /// Its number, from 0.
+    pub(super) request: u32,
+    /// When the client sent it, ns.
+    pub(super) time: u64,
+    /// When the engine core gets it, ns.
+    pub(super) ready: u64,
+    pub(super) input: u32,
+    pub(super) output: u32,
+    /// Text that its group shares and how much of it; none is 0 tokens.
+    shared: Segment,
+    own_text: u32,
+}
+
+impl Sent {
+    /// The prompt: what is shared, then what is not.
+    pub(super) fn prompt(&self) -> [Segment; 2] {
+        [self.shared, Segment { id: self.own_text, start: 0, len: self.input - self.shared.len }]
+    }
+
+    pub(super) fn output_text(&self) -> u32 {
+        self.own_text + 1
+    }
+}
+
+/// When the next request is sent.
+#[derive(Debug, Clone)]
+enum Clock {
+    /// Time of the next arrival in seconds, the gaps, the cap, and until when (ns) it last held a request back.
+    Open { next_s: f64, gaps: Box<GapDraws>, concurrency: u32, held_until: u64 },
+    /// Times at which clients send, ascending.
+    Closed { due: VecDeque<u64>, think: u64 },
+}
+
+/// Where requests come from.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    requests: u32,
+    /// Requests sent so far, the next one included.
+    sent: u32,
+    in_flight: u32,
+    clock: Clock,
+    input: Lengths,
+    output: Lengths,
+    prefix: SharedPrefix,
+    groups: Draws,
+    front_end: FrontEnd,
+    /// When the front end is done with the last request, ns.
+    front_end_free: u64,
+    /// The next request, if one is known.
+    next: Option<Sent>,
+}
+
+impl Source {
+    /// The traffic has been checked.
+    pub(super) fn new(traffic: &Traffic, front_end: FrontEnd) -> Self {
+        let seed = traffic.seed;
+        let clock = match traffic.arrivals {
+            Arrivals::Open { rate_per_s, gaps, concurrency } => {
+                let mut gaps = Box::new(GapDraws::new(gaps, rate_per_s, seed));
+                Clock::Open {
+                    next_s: gaps.before(0),
+                    gaps,
+                    concurrency: concurrency.unwrap_or(u32::MAX),
+                    held_until: 0,
+                }
+            }
+            Arrivals::Closed { clients, think_time_s } => Clock::Closed {
+                due: std::iter::repeat_n(0, clients.min(traffic.requests) as usize).collect(),
+                think: (think_time_s * NS_PER_S) as u64,
+            },
+        };
+        let mut source = Self {
+            requests: traffic.requests,
+            sent: 0,
+            in_flight: 0,
+            clock,
+            input: Lengths::new(traffic.input, seed, Purpose::InputLength),
+            output: Lengths::new(traffic.output, seed, Purpose::OutputLength),
+            prefix: traffic.shared_prefix.unwrap_or(SharedPrefix { groups: 0, tokens: 0 }),
+            groups: Draws::new(seed, Purpose::PrefixGroup),
+            front_end,
+            front_end_free: 0,
+            next: None,
+        };
+        source.find_next();
+        source
+    }
+
+    /// When the engine core gets the next request, ns; `None` until a request ends or if there are no more.
+    pub(super) fn next_ready(&self) -> Option<u64> {
+        self.next.as_ref().map(|next| next.ready)
+    }
+
+    /// Requests taken so far.
+    pub(super) fn taken(&self) -> u32 {
+        self.sent - u32::from(self.next.is_some())
+    }
+
+    /// All requests were taken.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.taken() == self.requests
+    }
+
+    /// Takes the next request if the engine core has it at `now`.
+    pub(super) fn take(&mut self, now: u64) -> Option<Sent> {
+        let next = self.next.take_if(|next| next.ready <= now)?;
+        self.find_next();
+        Some(next)
+    }
+
+    /// A request has ended.
+    pub(super) fn ended(&mut self, now: u64) {
+        match &mut self.clock {
+            // Until now, no place was free for the request after the next.
+            Clock::Open { held_until, concurrency, .. } if self.in_flight == *concurrency => *held_until = now,
+            Clock::Open { .. } => {}
+            Clock::Closed { due, think } => due.push_back(now.saturating_add(*think)),
+        }
+        self.in_flight -= 1;
+        if self.next.is_none() {
+            self.find_next();
+        }
+    }
+
+    fn find_next(&mut self) {
+        if self.sent == self.requests {
+            return;
+        }
+        let request = u64::from(self.sent);
+        let time = match &mut self.clock {
+            Clock::Open { next_s, gaps, concurrency, held_until } => {
+                if self.in_flight >= *concurrency {
+                    return;
+                }
+                let due = (*next_s * NS_PER_S) as u64;
+                *next_s += gaps.before(request + 1);
+                due.max(*held_until)
+            }
+            Clock::Closed { due, .. } => match due.pop_front() {
+                Some(due) => due,
+                None => return,
+            },
+        };
+        let (input, output) = (self.input.of(request), self.output.of(request));
+        let front_end_ns = self.front_end.request_us * 1e3 + self.front_end.prompt_token_us * 1e3 * f64::from(input);
+        let ready = time.max(self.front_end_free) + front_end_ns as u64;
+        self.front_end_free = ready;
+        // Texts: 0 is taken, then the groups', then two of each request.
+        let SharedPrefix { groups, tokens } = self.prefix;
+        let group = if groups > 1 { (self.groups.uniforms(request)[0] * f64::from(groups)) as u32 } else { 0 };
+        self.next = Some(Sent {
+            request: self.sent,
+            time,
+            ready,
+            input,
+            output,
+            shared: Segment { id: 1 + group, start: 0, len: tokens.min(input) },
+            own_text: 1 + groups + 2 * self.sent,
+        });
+        self.sent += 1;
+        self.in_flight += 1;
+    }
+}
