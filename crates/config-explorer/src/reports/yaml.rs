@@ -26,6 +26,8 @@ pub(super) fn top_level(bytes: &[u8]) -> impl Iterator<Item = (&str, &str)> {
         text.trim().trim_matches(['"', '\''])
     }
     bytes.split(|&byte| byte == b'\n').filter_map(|line| {
+        // Most lines are indented; they are not worth reading.
+        line.first().filter(|first| !matches!(first, b' ' | b'-' | b'#'))?;
         let (key, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
         let plain = key.starts_with(|first: char| first.is_alphabetic() || matches!(first, '_' | '"' | '\''));
         // A comment after the value is no part of it.
