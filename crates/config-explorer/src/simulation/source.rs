@@ -38,8 +38,9 @@ impl Sent {
 /// When the next request is sent.
 #[derive(Debug, Clone)]
 enum Clock {
-    /// Time of the next arrival in seconds, the gaps, the cap, and until when (ns) it last held a request back.
-    Open { next_s: f64, gaps: Box<GapDraws>, concurrency: u32, held_until: u64 },
+    /// Time of the next arrival in seconds, the gaps, and, where the number of requests in flight is limited, since when
+    /// (ns, ascending) each place is free.
+    Open { next_s: f64, gaps: Box<GapDraws>, places: Option<VecDeque<u64>> },
     /// Times at which clients send, ascending.
     Closed { due: VecDeque<u64>, think: u64 },
 }
@@ -50,7 +51,6 @@ pub(super) struct Source {
     requests: u32,
     /// Requests sent so far, the next one included.
     sent: u32,
-    in_flight: u32,
     clock: Clock,
     input: Lengths,
     output: Lengths,
@@ -67,25 +67,19 @@ impl Source {
     /// The traffic has been checked.
     pub(super) fn new(traffic: &Traffic, front_end: FrontEnd) -> Self {
         let seed = traffic.seed;
+        let at_once = |count: u32| std::iter::repeat_n(0, count.min(traffic.requests) as usize).collect();
         let clock = match traffic.arrivals {
             Arrivals::Open { rate_per_s, gaps, concurrency } => {
                 let mut gaps = Box::new(GapDraws::new(gaps, rate_per_s, seed));
-                Clock::Open {
-                    next_s: gaps.before(0),
-                    gaps,
-                    concurrency: concurrency.unwrap_or(u32::MAX),
-                    held_until: 0,
-                }
+                Clock::Open { next_s: gaps.before(0), gaps, places: concurrency.map(at_once) }
             }
-            Arrivals::Closed { clients, think_time_s } => Clock::Closed {
-                due: std::iter::repeat_n(0, clients.min(traffic.requests) as usize).collect(),
-                think: (think_time_s * NS_PER_S) as u64,
-            },
+            Arrivals::Closed { clients, think_time_s } => {
+                Clock::Closed { due: at_once(clients), think: (think_time_s * NS_PER_S) as u64 }
+            }
         };
         let mut source = Self {
             requests: traffic.requests,
             sent: 0,
-            in_flight: 0,
             clock,
             input: Lengths::new(traffic.input, seed, Purpose::InputLength),
             output: Lengths::new(traffic.output, seed, Purpose::OutputLength),
@@ -124,12 +118,9 @@ impl Source {
     /// A request has ended.
     pub(super) fn ended(&mut self, now: u64) {
         match &mut self.clock {
-            // Until now, no place was free for the request after the next.
-            Clock::Open { held_until, concurrency, .. } if self.in_flight == *concurrency => *held_until = now,
-            Clock::Open { .. } => {}
+            Clock::Open { places, .. } => places.iter_mut().for_each(|places| places.push_back(now)),
             Clock::Closed { due, think } => due.push_back(now.saturating_add(*think)),
         }
-        self.in_flight -= 1;
         if self.next.is_none() {
             self.find_next();
         }
@@ -141,13 +132,15 @@ impl Source {
         }
         let request = u64::from(self.sent);
         let time = match &mut self.clock {
-            Clock::Open { next_s, gaps, concurrency, held_until } => {
-                if self.in_flight >= *concurrency {
-                    return;
-                }
+            Clock::Open { next_s, gaps, places } => {
+                let free = match places.as_mut().map(VecDeque::pop_front) {
+                    None => 0,
+                    Some(Some(free)) => free,
+                    Some(None) => return,
+                };
                 let due = (*next_s * NS_PER_S) as u64;
                 *next_s += gaps.before(request + 1);
-                due.max(*held_until)
+                due.max(free)
             }
             Clock::Closed { due, .. } => match due.pop_front() {
                 Some(due) => due,
@@ -171,6 +164,5 @@ impl Source {
             own_text: 1 + groups + 2 * self.sent,
         });
         self.sent += 1;
-        self.in_flight += 1;
     }
 }
