@@ -64,5 +64,6 @@ pub mod simulation;
 pub mod units;
 pub mod validate;
 pub mod workload;
+mod yaml;
 
 pub use error::{Error, HubFailure, Result};

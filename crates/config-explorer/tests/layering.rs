@@ -27,7 +27,7 @@ const ORDER: [&str; 15] = [
 ];
 
 /// Modules that every other may use.
-const COMMON: [&str; 2] = ["error", "units"];
+const COMMON: [&str; 3] = ["error", "units", "yaml"];
 
 fn position(module: &str) -> Option<usize> {
     ORDER.iter().position(|name| *name == module)

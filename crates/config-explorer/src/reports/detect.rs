@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::formats::{BENCH_BLOCK, LM_BENCHMARK_COLUMNS, MLPERF_PREFIX, is_runs_csv_header};
-use super::{json, sidecar, yaml};
+use super::{json, sidecar};
 use crate::workload::named;
+use crate::yaml;
 
 named! {
     /// The formats that are read.

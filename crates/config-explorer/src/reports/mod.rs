@@ -18,7 +18,6 @@ mod sidecar;
 pub mod store;
 mod time;
 mod write;
-mod yaml;
 
 pub use crate::workload::{Statistic, Statistics};
 pub use columns::{Column, ColumnKind, Direction, Group, Value, column, columns};

@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use super::formats::inference_perf;
 use super::lenient::Text;
-use super::{Column, Run, column, yaml};
+use super::{Column, Run, column};
+use crate::yaml;
 
 /// The content of a side file.
 #[derive(Debug, Clone)]

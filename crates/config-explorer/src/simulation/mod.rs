@@ -7,6 +7,7 @@
 //!
 //! - [`engine`]: one vLLM engine core (scheduler and KV cache) without time.
 //! - `traffic`, `source`: when requests are sent and how long they are. `random`: where chance comes from.
+//! - [`router`]: llm-d's router, request by request, from a real `EndpointPickerConfig`.
 //! - `single`: one engine and its clock.
 //! - `outcome`, `histogram`, `timeline`: what is written down.
 
@@ -16,6 +17,7 @@ mod outcome;
 #[cfg(test)]
 mod properties;
 mod random;
+pub mod router;
 mod single;
 mod source;
 mod timeline;

@@ -9,6 +9,7 @@ mod kv;
 mod memory;
 mod models;
 mod reports;
+mod router;
 mod scheduler;
 mod scheduler_replay;
 mod sweep;

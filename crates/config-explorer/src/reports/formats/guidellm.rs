@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::reports::lenient::TimeUnit::{Milliseconds, Seconds};
 use crate::reports::lenient::{Block, List, Map, Number, Text};
-use crate::reports::{ItlDefinition, Run, TpotDefinition, yaml};
+use crate::reports::{ItlDefinition, Run, TpotDefinition};
 use crate::workload::{LengthDistribution, LengthShape, Load, LoadKind};
+use crate::yaml;
 
 /// The report.
 #[derive(Debug, Default, Deserialize)]

@@ -23,7 +23,8 @@ use serde::de::DeserializeOwned;
 use super::detect::Format;
 use super::lenient::{List, Map};
 use super::sidecar::{self, Sidecar};
-use super::{Run, column, json, yaml};
+use super::{Run, column, json};
+use crate::yaml;
 use fields::Fields;
 
 pub(super) use lm_benchmark::COLUMNS as LM_BENCHMARK_COLUMNS;

@@ -10,7 +10,8 @@ mod v0_2;
 use serde::Deserialize;
 
 use crate::reports::lenient::Text;
-use crate::reports::{Run, json, yaml};
+use crate::reports::{Run, json};
+use crate::yaml;
 
 /// Reads a report of any version.
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Run>, String> {
