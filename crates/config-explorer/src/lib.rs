@@ -10,8 +10,11 @@
 //! - [`hardware`]: the accelerators, their names, memory, bandwidths and prices.
 //! - [`engine`]: vLLM as data: `vllm serve` arguments, defaults and accounting rules by version.
 //! - [`deployment`]: how engines are laid out over GPUs.
+//! - [`workload`]: lengths, arrivals, shared prefixes and objectives.
+//! - [`reports`]: benchmark results of every tool become [`reports::Run`]s.
 //! - [`memory`]: weights, activation, overhead and KV cache blocks of each rank; the plan, its explanation and the
 //!   smallest changes that make it fit.
+//! - [`plot`]: pictures of plans and measurements as SVG, PNG or an interactive page.
 //! - [`validate`]: predictions beside what real servers printed.
 //!
 //! ```
@@ -52,7 +55,10 @@ mod error;
 pub mod hardware;
 pub mod memory;
 pub mod model;
+pub mod plot;
+pub mod reports;
 pub mod units;
 pub mod validate;
+pub mod workload;
 
 pub use error::{Error, HubFailure, Result};

@@ -7,6 +7,8 @@ mod golden;
 mod kv;
 mod memory;
 mod models;
+
+mod reports;
 mod sweep;
 
 use std::path::{Path, PathBuf};

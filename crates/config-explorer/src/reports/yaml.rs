@@ -1,0 +1,70 @@
+//! The one place that reads YAML.
+//!
+//! With `serde-saphyr`: on typed structs it takes 1.1 ms for a report of 29 kB where `serde_yaml_ng` takes 0.5 ms, but
+//! 100 kB of nested brackets take the latter 21 s, and 23 MB of ordinary YAML 1 GB of memory.
+
+use serde::de::DeserializeOwned;
+use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
+
+/// Reads one document. The error says where and why.
+///
+/// `.inf` is read. Aliases are followed within a budget of nodes, which also bounds a document of a bad intent.
+pub(super) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let options = serde_saphyr::options! {
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        // A repeated field is still an error where the field is read.
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        with_snippet: false,
+        budget: serde_saphyr::budget! { max_nodes: 2_000_000, max_events: 6_000_000 },
+    };
+    serde_saphyr::from_slice_with_options(bytes, options).map_err(|error| error.to_string())
+}
+
+/// Keys at the start of a line with the text behind them: the top-level keys of block style YAML, without parsing it.
+pub(super) fn top_level(bytes: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    fn unquote(text: &str) -> &str {
+        text.trim().trim_matches(['"', '\''])
+    }
+    bytes.split(|&byte| byte == b'\n').filter_map(|line| {
+        let (key, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
+        let plain = key.starts_with(|first: char| first.is_alphabetic() || matches!(first, '_' | '"' | '\''));
+        // A comment after the value is no part of it.
+        let value = value.split(" #").next().unwrap_or_default();
+        plain.then(|| (unquote(key), unquote(value)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::IgnoredAny;
+
+    use super::*;
+    use crate::reports::lenient::Number;
+
+    #[test]
+    fn infinity_is_read() {
+        let numbers: Vec<Number> = from_slice(b"[.inf, -.INF, .nan, 1e3]").unwrap();
+        let numbers: Vec<_> = numbers.into_iter().map(|number| number.0).collect();
+        assert_eq!(numbers, [Some(f64::INFINITY), Some(f64::NEG_INFINITY), None, Some(1000.0)]);
+    }
+
+    #[test]
+    fn bombs_end_in_an_error() {
+        let mut aliases = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..10 {
+            let previous = format!("*a{}", level - 1);
+            let list = vec![previous; 10].join(", ");
+            aliases += &format!("a{level}: &a{level} [{list}]\n");
+        }
+        assert!(from_slice::<IgnoredAny>(aliases.as_bytes()).is_err());
+        assert!(from_slice::<IgnoredAny>("[".repeat(100_000).as_bytes()).is_err());
+        assert!(from_slice::<IgnoredAny>("- ".repeat(100_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn top_level_keys() {
+        let text = b"# c\nversion: '0.2' # x\nrun:\n  uid: a\n\"results\": {}\n- list: 1\n";
+        let keys: Vec<_> = top_level(text).collect();
+        assert_eq!(keys, [("version", "0.2"), ("run", ""), ("results", "{}")]);
+    }
+}
