@@ -14,6 +14,8 @@
 //! - [`reports`]: benchmark results of every tool become [`reports::Run`]s.
 //! - [`memory`]: weights, activation, overhead and KV cache blocks of each rank; the plan, its explanation and the
 //!   smallest changes that make it fit.
+//! - [`latency`]: the time of one engine step, operator by operator.
+//! - [`serving`]: what a deployment does under a load, in its steady state.
 //! - [`plot`]: pictures of plans and measurements as SVG, PNG or an interactive page.
 //! - [`validate`]: predictions beside what real servers printed.
 //!
@@ -53,10 +55,12 @@ pub mod deployment;
 pub mod engine;
 mod error;
 pub mod hardware;
+pub mod latency;
 pub mod memory;
 pub mod model;
 pub mod plot;
 pub mod reports;
+pub mod serving;
 pub mod units;
 pub mod validate;
 pub mod workload;

@@ -6,19 +6,22 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
 use super::accelerators::AcceleratorList;
+use super::calibrate::CalibrateAnswer;
 use super::models::ModelList;
 use super::plan::PlanAnswer;
-use super::validate::{LogAnswer, MemoryAnswer};
+use super::validate::{LatencyAnswer, LogAnswer, MemoryAnswer};
 use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
 /// The answers that have a schema.
-const SCHEMAS: [Entry; 6] = [
+const SCHEMAS: [Entry; 8] = [
     Entry::of::<PlanAnswer>(),
     Entry::of::<AcceleratorList>(),
     Entry::of::<ModelList>(),
     Entry::of::<MemoryAnswer>(),
+    Entry::of::<LatencyAnswer>(),
     Entry::of::<LogAnswer>(),
+    Entry::of::<CalibrateAnswer>(),
     Entry::of::<SchemaList>(),
 ];
 
