@@ -5,6 +5,7 @@
 mod checkpoints;
 mod golden;
 mod kv;
+mod latency;
 mod memory;
 mod models;
 
