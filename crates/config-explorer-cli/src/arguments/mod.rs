@@ -4,3 +4,4 @@ pub(crate) mod engine;
 pub(crate) mod hardware;
 pub(crate) mod model;
 pub(crate) mod names;
+pub(crate) mod target;

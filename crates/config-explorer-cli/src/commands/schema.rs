@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::accelerators::AcceleratorList;
 use super::calibrate::CalibrateAnswer;
+use super::estimate::EstimateAnswer;
 use super::models::ModelList;
 use super::plan::PlanAnswer;
 use super::validate::{LatencyAnswer, LogAnswer, MemoryAnswer};
@@ -14,8 +15,9 @@ use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
 /// The answers that have a schema.
-const SCHEMAS: [Entry; 8] = [
+const SCHEMAS: [Entry; 9] = [
     Entry::of::<PlanAnswer>(),
+    Entry::of::<EstimateAnswer>(),
     Entry::of::<AcceleratorList>(),
     Entry::of::<ModelList>(),
     Entry::of::<MemoryAnswer>(),
