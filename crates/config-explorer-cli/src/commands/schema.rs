@@ -19,7 +19,7 @@ const SCHEMAS: [Entry; 11] = [
     Entry::of::<AcceleratorList>(),
     Entry::of::<ModelList>(),
     Entry::of::<ImportAnswer>(),
-    Entry::of::<RunList>(),
+    Entry::of::<RunList<'_>>(),
     Entry::of::<ScenarioList>(),
     Entry::of::<CompareAnswer>(),
     Entry::of::<RepeatList>(),

@@ -1,10 +1,8 @@
 //! `runs filter PATH… --where … --slo …`: the runs that meet conditions and objectives.
 
 use clap::Args;
-use config_explorer::reports::{Column, column};
-use config_explorer::workload::Objectives;
 
-use super::selection::{Conditions, Goals, Paths};
+use super::selection::{Conditions, Goals, Paths, columns_of_objectives};
 use super::view::View;
 use crate::ExitStatus;
 use crate::output::{self, Format};
@@ -32,10 +30,4 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
     let mut selected = arguments.conditions.select(&runs)?;
     selected.retain(|run| run.meets(&objectives));
     output::print(&arguments.view.of(selected, &columns_of_objectives(&objectives)?)?, format)
-}
-
-/// The columns that objectives limit.
-pub(super) fn columns_of_objectives(objectives: &Objectives) -> anyhow::Result<Vec<&'static Column>> {
-    let columns = objectives.0.iter().map(|objective| column(&objective.quantity.column()));
-    Ok(columns.collect::<Result<_, _>>()?)
 }

@@ -3,12 +3,9 @@
 use clap::Args;
 use config_explorer::explore::{pareto_front, rank};
 use config_explorer::reports::{Column, Run};
-use serde_json::Map;
 
-use super::filter::columns_of_objectives;
-use super::scenarios::extent_json;
-use super::selection::{Conditions, Goals, Paths, columns_of};
-use super::view::{FrontSummary, View};
+use super::selection::{Conditions, Goals, Paths, columns_of, columns_of_objectives};
+use super::view::{FrontSummary, View, scenario_object};
 use crate::ExitStatus;
 use crate::output::{self, Format};
 
@@ -60,11 +57,8 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         if let Some(first) = metrics.first() {
             rank(&mut best, first);
         }
-        let values = by.iter().zip(&scenario.values);
         summaries.push(FrontSummary {
-            scenario: values
-                .map(|(column, value)| (column.name.to_string(), extent_json(value)))
-                .collect::<Map<_, _>>(),
+            scenario: scenario_object(&by, &scenario),
             title: scenario.values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             metrics: metrics.iter().map(|metric| &*metric.name).collect(),
             runs: scenario.runs.len(),

@@ -1,13 +1,12 @@
 //! `runs scenarios PATH… --by model,gpu,isl,osl`: what was asked of which model on which accelerator.
 
 use clap::Args;
-use config_explorer::explore::Extent;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Map;
 
 use super::selection::{By, Conditions, Paths};
-use super::view::json_value;
+use super::view::scenario_object;
 use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
@@ -82,19 +81,10 @@ impl Answer for ScenarioList {
     }
 }
 
-/// A value, or its bounds.
-pub(super) fn extent_json(extent: &Extent<'_>) -> serde_json::Value {
-    if extent.min == extent.max {
-        return json_value(&extent.min);
-    }
-    serde_json::json!({ "min": json_value(&extent.min), "max": json_value(&extent.max) })
-}
-
 /// Lists the scenarios.
 pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitStatus> {
     let runs = arguments.paths.read()?;
     let (by, found) = arguments.by.scenarios(&arguments.conditions.select(&runs)?, arguments.bounded)?;
-    let by: Vec<&'static str> = by.iter().map(|column| &*column.name).collect();
     let scenarios = found
         .scenarios
         .iter()
@@ -103,13 +93,10 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         .map(|(scenario, number)| ScenarioRow {
             number,
             count: scenario.runs.len(),
-            values: by
-                .iter()
-                .zip(&scenario.values)
-                .map(|(name, value)| ((*name).to_owned(), extent_json(value)))
-                .collect(),
+            values: scenario_object(&by, scenario),
             texts: scenario.values.iter().map(ToString::to_string).collect(),
         })
         .collect();
+    let by = by.iter().map(|column| &*column.name).collect();
     output::print(&ScenarioList { by, scenarios, missing: found.missing }, format)
 }

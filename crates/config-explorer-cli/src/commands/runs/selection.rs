@@ -80,6 +80,12 @@ pub(super) fn columns_of(names: &str) -> anyhow::Result<Vec<&'static Column>> {
     Ok(names.map(column).collect::<Result<_, _>>()?)
 }
 
+/// The columns that objectives limit.
+pub(super) fn columns_of_objectives(objectives: &Objectives) -> anyhow::Result<Vec<&'static Column>> {
+    let columns = objectives.0.iter().map(|objective| column(&objective.quantity.column()));
+    Ok(columns.collect::<Result<_, _>>()?)
+}
+
 /// The columns of `--by`.
 #[derive(Debug, Args)]
 pub(super) struct By {

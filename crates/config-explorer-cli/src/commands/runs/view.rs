@@ -1,10 +1,10 @@
 //! Runs as rows.
 
 use clap::Args;
-use config_explorer::explore::{load_name, rank, shape_name};
+use config_explorer::explore::{Extent, Scenario, load_name, rank, shape_name};
 use config_explorer::reports::{Column, ColumnKind, Run, Value, column, columns};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, json};
 
 use super::selection::columns_of;
@@ -54,9 +54,11 @@ impl Cell {
 
 /// Runs, one row each.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct RunList {
+pub(crate) struct RunList<'a> {
     /// Every column that a run has a value in, by the column's name.
-    runs: Vec<Map<String, serde_json::Value>>,
+    #[serde(serialize_with = "as_objects")]
+    #[schemars(with = "Vec<Map<String, serde_json::Value>>")]
+    runs: Vec<&'a Run>,
     /// How the front was found, with `runs pareto`: one for each scenario.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fronts: Option<Vec<FrontSummary>>,
@@ -87,7 +89,7 @@ pub(super) struct FrontSummary {
 
 impl View {
     /// The runs as rows, sorted as asked for. Columns that are `wanted` are shown beside the usual ones.
-    pub(super) fn of(&self, mut runs: Vec<&Run>, wanted: &[&'static Column]) -> anyhow::Result<RunList> {
+    pub(super) fn of<'a>(&self, mut runs: Vec<&'a Run>, wanted: &[&'static Column]) -> anyhow::Result<RunList<'a>> {
         if let Some(name) = &self.sort {
             rank(&mut runs, column(name)?);
         }
@@ -97,7 +99,7 @@ impl View {
         };
         let rows: Vec<Vec<String>> = runs.iter().map(|run| cells.iter().map(|cell| cell.text(run)).collect()).collect();
         let headings = cells.iter().map(|cell| cell.heading()).collect();
-        Ok(RunList { runs: runs.iter().map(|run| object(run)).collect(), fronts: None, headings, rows })
+        Ok(RunList { runs, fronts: None, headings, rows })
     }
 }
 
@@ -130,8 +132,13 @@ pub(super) fn short_number(number: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
+/// The runs, which only JSON and YAML show with all their columns.
+fn as_objects<S: Serializer>(runs: &[&Run], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(runs.iter().map(|run| object(run)))
+}
+
 /// A run with every column that it has a value in.
-pub(super) fn object(run: &Run) -> Map<String, serde_json::Value> {
+fn object(run: &Run) -> Map<String, serde_json::Value> {
     let cell = |column: &Column| {
         let value = column.get(run)?;
         let parsed = (column.kind == ColumnKind::Json).then(|| serde_json::from_str(&value.to_string()).ok()).flatten();
@@ -140,8 +147,17 @@ pub(super) fn object(run: &Run) -> Map<String, serde_json::Value> {
     columns().iter().filter_map(cell).collect()
 }
 
+/// The values of a scenario by column; a range is an object with `min` and `max`.
+pub(super) fn scenario_object(by: &[&Column], scenario: &Scenario<'_>) -> Map<String, serde_json::Value> {
+    let extent = |extent: &Extent<'_>| match extent.min == extent.max {
+        true => json_value(&extent.min),
+        false => json!({ "min": json_value(&extent.min), "max": json_value(&extent.max) }),
+    };
+    by.iter().zip(&scenario.values).map(|(column, value)| (column.name.to_string(), extent(value))).collect()
+}
+
 /// A value in JSON.
-pub(super) fn json_value(value: &Value<'_>) -> serde_json::Value {
+fn json_value(value: &Value<'_>) -> serde_json::Value {
     match value {
         Value::Text(text) => json!(text),
         Value::Integer(number) => json!(number),
@@ -150,7 +166,7 @@ pub(super) fn json_value(value: &Value<'_>) -> serde_json::Value {
     }
 }
 
-impl RunList {
+impl RunList<'_> {
     /// The rows of the columns that `keep` accepts.
     fn table_of(&self, keep: impl Fn(usize) -> bool) -> Table {
         let kept: Vec<usize> = (0..self.headings.len()).filter(|&column| keep(column)).collect();
@@ -173,7 +189,7 @@ impl RunList {
     }
 }
 
-impl Answer for RunList {
+impl Answer for RunList<'_> {
     const COMMAND: &'static str = "runs";
 
     fn table(&self) -> Table {
