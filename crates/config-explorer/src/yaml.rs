@@ -44,8 +44,9 @@ mod tests {
 
     #[test]
     fn infinity_is_read() {
-        let numbers: Vec<f64> = from_slice(b"[.inf, -.INF, 1e3]").unwrap();
-        assert_eq!(numbers, [f64::INFINITY, f64::NEG_INFINITY, 1000.0]);
+        let numbers: Vec<f64> = from_slice(b"[.inf, -.INF, 1e3, .nan]").unwrap();
+        assert_eq!(numbers[..3], [f64::INFINITY, f64::NEG_INFINITY, 1000.0]);
+        assert!(numbers[3].is_nan());
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Which of two configurations is better, metric by metric.
 
+use std::collections::HashMap;
+
 use super::repeats::workload_key;
-use super::{Filter, Spread};
+use super::{Filter, Spread, grouped};
 use crate::reports::{Column, Direction, Group, Run, columns};
 use crate::{Error, Result};
 
@@ -68,30 +70,14 @@ pub struct Comparison<'a> {
 /// Compares two sides load by load: runs under the same workload and load are set beside each other, and repeated ones
 /// averaged. Two single workloads are compared even where they differ. Empty where nothing can be set beside each other.
 pub fn compare<'a>(a: &[&'a Run], b: &[&'a Run]) -> Vec<Comparison<'a>> {
-    let [a, b] = [a, b].map(by_workload);
-    let mut comparisons: Vec<Comparison<'a>> = a
-        .iter()
-        .filter_map(|(key, a)| {
-            let (_, b) = b.iter().find(|(other, _)| other == key)?;
-            Some(comparison(a, b, true))
-        })
-        .collect();
+    let [a, b] = [a, b].map(|runs| grouped(runs, workload_key));
+    let others: HashMap<_, _> = b.iter().map(|(key, runs)| (key, runs)).collect();
+    let mut comparisons: Vec<Comparison<'a>> =
+        a.iter().filter_map(|(key, a)| Some(comparison(a, others.get(key)?, true))).collect();
     if let ([(_, a)], [(_, b)], true) = (a.as_slice(), b.as_slice(), comparisons.is_empty()) {
         comparisons.push(comparison(a, b, false));
     }
     comparisons
-}
-
-fn by_workload<'a>(runs: &[&'a Run]) -> Vec<(Vec<Option<String>>, Vec<&'a Run>)> {
-    let mut groups: Vec<(Vec<Option<String>>, Vec<&Run>)> = Vec::new();
-    for &run in runs {
-        let key = workload_key(run);
-        match groups.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, group)) => group.push(run),
-            None => groups.push((key, vec![run])),
-        }
-    }
-    groups
 }
 
 fn comparison<'a>(a: &[&'a Run], b: &[&'a Run], same_workload: bool) -> Comparison<'a> {

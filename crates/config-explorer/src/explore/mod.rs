@@ -22,11 +22,29 @@ pub use rank::rank;
 pub use repeats::{Repeats, Spread, repeats};
 pub use scenarios::{Extent, Scenario, Scenarios, scenarios};
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
 use crate::reports::{Column, Group, Run, columns};
 
 /// The columns of a group that tell what was set up, not what came of it.
 fn setting_columns(group: Group) -> impl Iterator<Item = &'static Column> {
     columns().iter().filter(move |column| column.group == group && column.stored && !column.is_statistic())
+}
+
+/// Runs by a key, in the order of the first run of each.
+fn grouped<'a, K: Clone + Eq + Hash>(runs: &[&'a Run], key: impl Fn(&Run) -> K) -> Vec<(K, Vec<&'a Run>)> {
+    let mut places = HashMap::new();
+    let mut groups: Vec<(K, Vec<&'a Run>)> = Vec::new();
+    for &run in runs {
+        let key = key(run);
+        let place = *places.entry(key.clone()).or_insert_with(|| {
+            groups.push((key, Vec::new()));
+            groups.len() - 1
+        });
+        groups[place].1.push(run);
+    }
+    groups
 }
 
 /// What the runs of one key have in common, as text that is equal where the values are.

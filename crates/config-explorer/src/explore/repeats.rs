@@ -1,8 +1,6 @@
 //! The same thing measured several times.
 
-use std::collections::HashMap;
-
-use super::{key, setting_columns};
+use super::{grouped, key, setting_columns};
 use crate::reports::{Column, Group, Run, column};
 
 /// Runs of one configuration under one workload and load.
@@ -60,17 +58,8 @@ pub(super) fn workload_key(run: &Run) -> Vec<Option<String>> {
 
 /// Groups runs of the same configuration, workload and load, in the order of their first runs.
 pub fn repeats<'a>(runs: &[&'a Run]) -> Vec<Repeats<'a>> {
-    let mut places = HashMap::new();
-    let mut groups: Vec<Repeats<'a>> = Vec::new();
-    for run in runs {
-        let place =
-            *places.entry((key(run, setting_columns(Group::Configuration)), workload_key(run))).or_insert_with(|| {
-                groups.push(Repeats { runs: Vec::new() });
-                groups.len() - 1
-            });
-        groups[place].runs.push(run);
-    }
-    groups
+    let groups = grouped(runs, |run| (key(run, setting_columns(Group::Configuration)), workload_key(run)));
+    groups.into_iter().map(|(_, runs)| Repeats { runs }).collect()
 }
 
 #[cfg(test)]

@@ -21,6 +21,15 @@ pub(super) struct Parallelism {
     ep: Number,
 }
 
+/// Accelerators of a replica.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Accelerator {
+    pub(super) model: Text,
+    pub(super) count: Number,
+    pub(super) parallelism: Option<Map<Parallelism>>,
+}
+
 /// Engines of one kind, as a report lists them.
 #[derive(Debug, Default)]
 pub(super) struct Engines {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::parts::{
-    EndpointPickerConfig, Engines, MISSING_METRICS, Parallelism, flags, known, set_engine, set_latencies,
+    Accelerator, EndpointPickerConfig, Engines, MISSING_METRICS, flags, known, set_engine, set_latencies,
 };
 use crate::reports::Run;
 use crate::reports::formats::blocks::{LatencyBlocks, RatesPerSecond, Requests};
@@ -37,14 +37,6 @@ struct Scenario {
 struct Host {
     r#type: List<Text>,
     accelerator: List<Map<Accelerator>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Accelerator {
-    model: Text,
-    count: Number,
-    parallelism: Option<Map<Parallelism>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

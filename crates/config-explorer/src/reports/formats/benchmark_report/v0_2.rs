@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::parts::{
-    EndpointPickerConfig, Engines, MISSING_METRICS, Parallelism, flags, known, set_engine, set_latencies,
+    Accelerator, EndpointPickerConfig, Engines, MISSING_METRICS, flags, known, set_engine, set_latencies,
 };
 use crate::reports::formats::blocks::{LatencyBlocks, Requests};
 use crate::reports::formats::inference_perf;
@@ -66,14 +66,6 @@ struct Standardized {
 #[serde(default)]
 struct Name {
     name: Text,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Accelerator {
-    model: Text,
-    count: Number,
-    parallelism: Option<Map<Parallelism>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
