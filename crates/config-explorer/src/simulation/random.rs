@@ -24,10 +24,25 @@ pub(super) struct Draws {
 /// 32-bit words of a request: two numbers of 64 bits.
 const WORDS: u128 = 4;
 
-fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
+/// The generator of a key; words that are not given are 0.
+pub(super) fn generator(words: &[u64]) -> ChaCha8Rng {
     let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut rng = ChaCha8Rng::from_seed(key);
+    for (place, word) in key.chunks_exact_mut(8).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+/// 53 random bits: as many as the numbers between 0 and 1 have.
+pub(super) fn bits_53(rng: &mut ChaCha8Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64
+}
+
+/// What [`bits_53`] is a part of.
+pub(super) const ALL_53: f64 = (1_u64 << 53) as f64;
+
+fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
+    let mut rng = generator(&[seed]);
     rng.set_stream(stream);
     rng
 }
@@ -43,7 +58,7 @@ impl Draws {
             self.rng.set_word_pos(u128::from(request) * WORDS);
         }
         self.next = request + 1;
-        [(); 2].map(|()| ((self.rng.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64)
+        [(); 2].map(|()| (bits_53(&mut self.rng) + 0.5) / ALL_53)
     }
 
     /// A standard normal number (Box and Muller).

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::data;
 
-#[path = "../../examples/router_conformance.rs"]
+#[path = "../../examples/router_conformance/main.rs"]
 #[expect(dead_code, reason = "the program around the answers is not called here")]
 mod router_conformance;
 

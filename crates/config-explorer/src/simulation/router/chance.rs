@@ -1,7 +1,9 @@
 //! Chance that depends on nothing but a seed, a purpose and a request, so it is the same in whatever order requests come.
 
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+
+use crate::simulation::random::{ALL_53, bits_53, generator};
 
 /// What a random number is drawn for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +25,7 @@ pub struct Chance {
 
 impl Chance {
     pub(super) fn stream(self, purpose: Purpose) -> Stream {
-        let mut key = [0; 32];
-        for (place, word) in [self.seed, purpose as u64, self.request].into_iter().enumerate() {
-            key[8 * place..][..8].copy_from_slice(&word.to_le_bytes());
-        }
-        Stream(ChaCha8Rng::from_seed(key))
+        Stream(generator(&[self.seed, purpose as u64, self.request]))
     }
 }
 
@@ -37,7 +35,7 @@ pub(super) struct Stream(ChaCha8Rng);
 impl Stream {
     /// A number in [0, 1).
     pub(super) fn unit(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+        bits_53(&mut self.0) / ALL_53
     }
 
     /// A whole number below `count`.

@@ -6,116 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::flow_control::{Band, Detector, Fairness, Occupancy, Ordering, Settings, UsageLimit, WaitBudget};
-use super::plugin::{APPROXIMATE, Data, Plugin, Role};
-use super::units::{duration_ms, quantity};
+use super::document::{Document, PluginSpec};
+use super::flow_control::{Band, Detector, Fairness, Occupancy, Ordering, Settings, UsageLimit};
+use super::flow_control_config::{BandConfig, FAIRNESS, FlowControlConfig, ORDERING, USAGE_LIMIT};
+use super::plugin::{Data, Plugin, Role};
 use crate::{Error, Result};
 
-fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(value: D) -> Result<T, D::Error> {
-    Option::deserialize(value).map(Option::unwrap_or_default)
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Document {
-    api_version: String,
-    kind: String,
-    metadata: Option<Value>,
-    #[serde(deserialize_with = "null_is_default")]
-    feature_gates: Vec<String>,
-    #[serde(deserialize_with = "null_is_default")]
-    plugins: Vec<PluginSpec>,
-    #[serde(deserialize_with = "null_is_default")]
-    scheduling_profiles: Vec<ProfileSpec>,
-    saturation_detector: Option<Reference>,
-    data_layer: Option<DataLayer>,
-    flow_control: Option<FlowControlSpec>,
-    request_handler: Option<RequestHandler>,
-    parser: Option<Reference>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct PluginSpec {
-    name: Option<String>,
-    r#type: String,
-    parameters: Option<Value>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct ProfileSpec {
-    name: String,
-    #[serde(deserialize_with = "null_is_default")]
-    plugins: Vec<Reference>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Reference {
-    plugin_ref: String,
-    weight: Option<f64>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct DataLayer {
-    inject_defaults: Option<bool>,
-    discovery: Option<Reference>,
-    #[serde(deserialize_with = "null_is_default")]
-    sources: Vec<Source>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Source {
-    plugin_ref: String,
-    #[serde(deserialize_with = "null_is_default")]
-    extractors: Vec<Reference>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct RequestHandler {
-    #[serde(deserialize_with = "null_is_default")]
-    parsers: Vec<Reference>,
-}
-
-/// The section `flowControl` as it is written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct FlowControlSpec {
-    max_bytes: Option<Value>,
-    max_requests: Option<Value>,
-    #[serde(rename = "defaultRequestTTL")]
-    default_request_ttl: Option<String>,
-    #[serde(rename = "noEndpointRequestTTL")]
-    no_endpoint_request_ttl: Option<String>,
-    enable_eviction: Option<bool>,
-    saturation_detector: Option<Reference>,
-    usage_limit_policy_plugin_ref: Option<String>,
-    #[serde(deserialize_with = "null_is_default")]
-    priority_bands: Vec<BandSpec>,
-    default_priority_band: Option<BandSpec>,
-    default_negative_priority_band: Option<BandSpec>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct BandSpec {
-    priority: i64,
-    max_bytes: Option<Value>,
-    max_requests: Option<Value>,
-    ordering_policy_ref: Option<String>,
-    fairness_policy_ref: Option<String>,
-}
-
-const ORDERING: &str = "fcfs-ordering-policy";
-const FAIRNESS: &str = "global-strict-fairness-policy";
-const USAGE_LIMIT: &str = "static-usage-limit-policy";
 const DETECTOR: &str = "utilization-detector";
 const PICKER: &str = "max-score-picker";
 const SOURCE: &str = "metrics-data-source";
@@ -203,108 +101,6 @@ impl fmt::Display for Phase {
 }
 
 type Failure = (Phase, String);
-
-/// The limits and policies of one priority, by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BandConfig {
-    /// Most bytes; 0 is no limit.
-    pub max_bytes: u64,
-    /// Most requests; 0 is no limit.
-    pub max_requests: u64,
-    /// Plugin of the order inside of a flow.
-    pub ordering: String,
-    /// Plugin of the order among flows.
-    pub fairness: String,
-}
-
-/// Flow control as configured.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FlowControlConfig {
-    /// Most bytes over all priorities; 0 is no limit.
-    pub max_bytes: u64,
-    /// Most requests over all priorities; 0 is no limit.
-    pub max_requests: u64,
-    /// Priorities that were named.
-    pub bands: BTreeMap<i64, BandConfig>,
-    /// Any other.
-    pub default_band: BandConfig,
-    /// Any other below 0.
-    pub default_negative_band: Option<BandConfig>,
-    /// How long requests wait.
-    pub wait: WaitBudget,
-    /// Plugin of the ceilings.
-    pub usage_limit: String,
-}
-
-impl FlowControlConfig {
-    /// How often requests that waited too long are removed, ms.
-    pub const EXPIRY_INTERVAL_MS: f64 = 1000.0;
-    /// Requests between the router's parts that no limit counts.
-    pub const ENQUEUE_BUFFER: usize = 100;
-
-    /// Reads the section `flowControl`; without one, all is as the router has it by default. The error says which field is
-    /// wrong.
-    pub fn resolve(spec: Option<&FlowControlSpec>) -> Result<Self, String> {
-        let none = FlowControlSpec::default();
-        let spec = spec.unwrap_or(&none);
-        let wait = |text: &Option<String>, name: &str| {
-            let ms = text.as_ref().map_or(Ok(60_000.0), |text| duration_ms(text))?;
-            if ms < 0.0 { Err(format!("{name} cannot be negative")) } else { Ok(ms) }
-        };
-        let mut bands = BTreeMap::new();
-        for band in &spec.priority_bands {
-            let resolved = BandConfig::resolve(band, &format!("priority band {}", band.priority))?;
-            if bands.insert(band.priority, resolved).is_some() {
-                return Err(format!("duplicate priority level {}", band.priority));
-            }
-        }
-        let negative = spec.default_negative_priority_band.as_ref();
-        Ok(Self {
-            max_bytes: limit(spec.max_bytes.as_ref(), "global MaxBytes")?.unwrap_or(0),
-            max_requests: limit(spec.max_requests.as_ref(), "global MaxRequests")?.unwrap_or(0),
-            bands,
-            default_band: BandConfig::resolve(
-                spec.default_priority_band.as_ref().unwrap_or(&BandSpec::default()),
-                "default priority band",
-            )?,
-            default_negative_band: negative
-                .map(|band| BandConfig::resolve(band, "default negative priority band"))
-                .transpose()?,
-            wait: WaitBudget {
-                default_ms: wait(&spec.default_request_ttl, "DefaultRequestTTL")?,
-                no_endpoint_ms: wait(&spec.no_endpoint_request_ttl, "NoEndpointRequestTTL")?,
-            },
-            usage_limit: spec.usage_limit_policy_plugin_ref.clone().unwrap_or_else(|| USAGE_LIMIT.to_owned()),
-        })
-    }
-}
-
-impl BandConfig {
-    /// Bytes of a band that does not say (1 GB).
-    const MAX_BYTES: u64 = 1_000_000_000;
-    /// Requests of a band that does not say.
-    const MAX_REQUESTS: u64 = 5000;
-
-    fn resolve(spec: &BandSpec, place: &str) -> Result<Self, String> {
-        let max_bytes = limit(spec.max_bytes.as_ref(), &format!("{place} MaxBytes"))?;
-        let max_requests = limit(spec.max_requests.as_ref(), &format!("{place} MaxRequests"))?;
-        let or = |name: &Option<String>, default: &str| {
-            name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| default.to_owned())
-        };
-        Ok(Self {
-            max_bytes: max_bytes.filter(|&bytes| bytes > 0).unwrap_or(Self::MAX_BYTES),
-            max_requests: max_requests.unwrap_or(Self::MAX_REQUESTS),
-            ordering: or(&spec.ordering_policy_ref, ORDERING),
-            fairness: or(&spec.fairness_policy_ref, FAIRNESS),
-        })
-    }
-}
-
-fn limit(value: Option<&Value>, place: &str) -> Result<Option<u64>, String> {
-    let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
-    let number = quantity(value)?;
-    u64::try_from(number).map(Some).map_err(|_| format!("{place} must be non-negative"))
-}
 
 /// A profile: plugins by name, in order; scorers with their weight.
 #[derive(Debug, Clone, PartialEq)]
@@ -832,17 +628,4 @@ impl<'a> Loader<'a> {
             }
         }
     }
-}
-
-impl Plugin {
-    /// The prefix producer it reads, by name.
-    pub(super) fn reads_prefix_of(&self) -> Option<&str> {
-        self.needs.iter().find_map(|need| match need {
-            Data::Prefix(name) => Some(name.as_str()),
-            _ => None,
-        })
-    }
-
-    /// The prefix producer that plugins read which name none.
-    pub(super) const DEFAULT_PREFIX: &'static str = APPROXIMATE;
 }

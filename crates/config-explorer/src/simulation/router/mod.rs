@@ -10,11 +10,14 @@
 mod chance;
 mod config;
 mod disaggregation;
+mod document;
 mod endpoint;
 mod filters;
 mod flow_control;
+mod flow_control_config;
 mod in_flight;
 mod lru;
+mod parameters;
 mod pickers;
 mod plugin;
 mod prefix;
@@ -24,8 +27,9 @@ mod session;
 mod units;
 
 pub use chance::Chance;
-pub use config::{BandConfig, FlowControlConfig, FlowControlSpec, LoadOptions, ProfileConfig, RouterConfig};
+pub use config::{LoadOptions, ProfileConfig, RouterConfig};
 pub use disaggregation::{Decider, Disaggregated, Outcome, Stage};
+pub use document::FlowControlSpec;
 pub use endpoint::{
     Endpoint, InFlight, LatencyPrediction, Metrics, PrefixMatch, Prompt, ROLE_LABEL, Request, State, View,
 };
@@ -35,6 +39,7 @@ pub use flow_control::{
     QueueOutcome, Settings, UsageLimit, WaitBudget, admits_without_flow_control, normalized, partition,
     pool_saturation, ttft_objective_ms,
 };
+pub use flow_control_config::{BandConfig, FlowControlConfig};
 pub use in_flight::{InFlightLoad, estimated_tokens, uncached_tokens};
 pub use pickers::{Choice, Picker};
 pub use plugin::{APPROXIMATE, Data, Plugin, ProfileHandler, Role};
@@ -119,7 +124,7 @@ impl Router {
             .iter()
             .map(|plugin| {
                 let source = plugin.effective.get("prefixMatchInfoProducerName").and_then(serde_json::Value::as_str);
-                let name = plugin.reads_prefix_of().or(source).unwrap_or(Plugin::DEFAULT_PREFIX);
+                let name = plugin.reads_prefix_of().or(source).unwrap_or(APPROXIMATE);
                 producer(name).unwrap_or(prefix_producers.len())
             })
             .collect();
@@ -315,15 +320,10 @@ impl Router {
             if let Some(producer) = &mut plugin.prefix {
                 producer.sent(request.id, both(), &self.states, now_ms);
             }
-            let sessions = match (&mut plugin.filter, &mut plugin.scorer) {
-                (Some(Filter::Session(sessions)), _) | (_, Some(Scorer::Session(sessions))) => Some(sessions),
-                (_, Some(Scorer::NoHitLru(scorer))) => {
-                    scorer.sent(request.id, both());
-                    None
-                }
-                _ => None,
-            };
-            if let Some(sessions) = sessions {
+            if let Some(Scorer::NoHitLru(scorer)) = &mut plugin.scorer {
+                scorer.sent(request.id, both());
+            }
+            if let Some(sessions) = plugin.sessions_mut() {
                 let stage = if sessions.profile().is_empty() {
                     Some(0)
                 } else {
@@ -361,12 +361,11 @@ impl Router {
             if let Some(producer) = &mut plugin.prefix {
                 producer.dropped(request);
             }
-            match (&mut plugin.filter, &mut plugin.scorer) {
-                (Some(Filter::Session(sessions)), _) | (_, Some(Scorer::Session(sessions))) => {
-                    sessions.dropped(request);
-                }
-                (_, Some(Scorer::NoHitLru(scorer))) => scorer.dropped(request),
-                _ => {}
+            if let Some(Scorer::NoHitLru(scorer)) = &mut plugin.scorer {
+                scorer.dropped(request);
+            }
+            if let Some(sessions) = plugin.sessions_mut() {
+                sessions.dropped(request);
             }
         }
     }
