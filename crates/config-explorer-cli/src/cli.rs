@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::arguments::engine::canonical_spelling;
-use crate::commands::{accelerators, completions, models, plan, runs, schema, validate};
+use crate::commands::{accelerators, calibrate, completions, models, plan, runs, schema, validate};
 use crate::output::Format;
 
 /// Finds configurations for serving large language models on llm-d.
@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Runs(runs::Arguments),
     /// How far are the predictions from what was measured?
     Validate(validate::Arguments),
+    /// Fit the latency coefficients to measured runs.
+    Calibrate(calibrate::Arguments),
     /// Print the JSON Schema of a command's JSON output, or list the commands that have one.
     Schema(schema::Arguments),
     /// Print the completion script of a shell.

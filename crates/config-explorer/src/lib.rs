@@ -15,6 +15,8 @@
 //! - [`explore`]: filters, scenarios, Pareto fronts and comparisons of runs.
 //! - [`memory`]: weights, activation, overhead and KV cache blocks of each rank; the plan, its explanation and the
 //!   smallest changes that make it fit.
+//! - [`latency`]: the time of one engine step, operator by operator.
+//! - [`serving`]: what a deployment does under a load, in its steady state.
 //! - [`simulation`]: what a request lives through between the client and its last token, step by step.
 //! - [`plot`]: pictures of plans and measurements as SVG, PNG or an interactive page.
 //! - [`validate`]: predictions beside what real servers printed.
@@ -56,10 +58,12 @@ pub mod engine;
 mod error;
 pub mod explore;
 pub mod hardware;
+pub mod latency;
 pub mod memory;
 pub mod model;
 pub mod plot;
 pub mod reports;
+pub mod serving;
 pub mod simulation;
 pub mod units;
 pub mod validate;

@@ -1,6 +1,7 @@
 //! One file a command: its arguments, what it asks the library, and the answer it gives.
 
 pub(crate) mod accelerators;
+pub(crate) mod calibrate;
 pub(crate) mod completions;
 pub(crate) mod models;
 pub(crate) mod plan;
@@ -17,6 +18,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
     match cli.command {
         Command::Accelerators(arguments) => accelerators::run(&arguments, output),
         Command::Plan(arguments) => plan::run(&arguments, output),
+        Command::Calibrate(arguments) => calibrate::run(&arguments, output),
         Command::Models(arguments) => models::run(&arguments, output),
         Command::Runs(arguments) => runs::run(&arguments, output),
         Command::Validate(arguments) => validate::run(&arguments, output),

@@ -6,15 +6,16 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
 use super::accelerators::AcceleratorList;
+use super::calibrate::CalibrateAnswer;
 use super::models::ModelList;
 use super::plan::PlanAnswer;
 use super::runs::{CompareAnswer, ImportAnswer, RepeatList, RunList, ScenarioList};
-use super::validate::{LogAnswer, MemoryAnswer};
+use super::validate::{LatencyAnswer, LogAnswer, MemoryAnswer};
 use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
 /// The answers that have a schema.
-const SCHEMAS: [Entry; 11] = [
+const SCHEMAS: [Entry; 13] = [
     Entry::of::<PlanAnswer>(),
     Entry::of::<AcceleratorList>(),
     Entry::of::<ModelList>(),
@@ -24,7 +25,9 @@ const SCHEMAS: [Entry; 11] = [
     Entry::of::<CompareAnswer>(),
     Entry::of::<RepeatList>(),
     Entry::of::<MemoryAnswer>(),
+    Entry::of::<LatencyAnswer>(),
     Entry::of::<LogAnswer>(),
+    Entry::of::<CalibrateAnswer>(),
     Entry::of::<SchemaList>(),
 ];
 

@@ -245,3 +245,15 @@ impl Family {
         &FAMILIES[0]
     }
 }
+
+impl Checkpoint {
+    /// The norms of queries and keys span all heads, so that tensor-parallel ranks exchange their sums of squares.
+    pub fn norm_spans_heads(&self) -> bool {
+        self.extras.qk_norm == QkNorm::AllHeads
+    }
+
+    /// The attention's output is multiplied by a gate as wide as itself.
+    pub fn gated_output(&self) -> bool {
+        matches!(self.extras.output_gate, OutputGate::InQuery | OutputGate::PerValue)
+    }
+}

@@ -6,6 +6,7 @@
 //! `v1/worker/gpu_worker.py`, `v1/core/kv_cache_utils.py` and, for V0, `worker/worker.py`.
 
 mod accuracy;
+pub mod latency;
 mod logs;
 mod memory;
 mod python;

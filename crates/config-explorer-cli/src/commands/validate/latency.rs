@@ -1,0 +1,251 @@
+//! `validate latency RUNS.csv --models DIR`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use config_explorer::latency::Calibration;
+use config_explorer::serving::Prediction;
+use config_explorer::validate::latency::{
+    LatencyAccuracy, LeaveOut, MeasuredCase, MeasuredModels, MeasuredRun, MeasuredRuns, RelativeErrors, Scored,
+    intervals, leave_one_out,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::ExitStatus;
+use crate::arguments::hardware::HardwareArgs;
+use crate::output::{self, Answer, Format, Table};
+
+/// Arguments of `validate latency`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// CSV file: a row for each measured operating point.
+    file: PathBuf,
+
+    /// Directory of ORG--NAME/config.json folders, which the rows name in `config`.
+    #[arg(long, value_name = "DIR")]
+    models: PathBuf,
+
+    /// Calibration that `calibrate` wrote, instead of the built-in one.
+    #[arg(long, value_name = "FILE", conflicts_with = "leave_out")]
+    coefficients: Option<PathBuf>,
+
+    /// Refit without each model or GPU in turn, and predict its rows with what is left.
+    #[arg(long, value_name = "GROUP")]
+    leave_out: Option<Group>,
+
+    /// How the prediction is made.
+    #[arg(long, default_value = "estimate")]
+    method: Method,
+
+    #[command(flatten)]
+    hardware: HardwareArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Group {
+    Model,
+    Gpu,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Method {
+    /// The steady-state solution.
+    Estimate,
+}
+
+/// The prediction of every row, and the errors of those that are scored.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LatencyAnswer {
+    /// In the order of the file.
+    rows: Vec<Row>,
+    /// By load, then by GPU, model, precision, layout, prompt length and concurrency.
+    accuracy: Vec<LatencyAccuracy>,
+    #[serde(skip)]
+    columns: Vec<String>,
+}
+
+/// A row and its prediction.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Row {
+    /// Cells by column.
+    cells: BTreeMap<String, String>,
+    /// What is predicted; `null` where it cannot be.
+    prediction: Option<Prediction>,
+    /// Why the row could not be predicted, and what was extrapolated.
+    note: String,
+}
+
+/// The columns that are added to the file's.
+const ADDED: [&str; 8] = [
+    "pred_ttft_mean_ms",
+    "pred_tpot_mean_ms",
+    "pred_output_tokens_per_s",
+    "pred_tpot_low_ms",
+    "pred_tpot_high_ms",
+    "pred_ttft_low_ms",
+    "pred_ttft_high_ms",
+    "note",
+];
+
+impl Answer for LatencyAnswer {
+    const COMMAND: &'static str = "validate-latency";
+
+    /// The rows with what is predicted.
+    fn table(&self) -> Table {
+        let columns = self.columns.iter().map(String::as_str).filter(|column| !ADDED.contains(column));
+        let mut table = Table::with(columns.clone().chain(ADDED));
+        for row in &self.rows {
+            let mut cells: Vec<String> = columns.clone().map(|column| row.cells[column].clone()).collect();
+            let figures = row.prediction.as_ref().map_or([None; 7], |prediction| {
+                let [tpot_low, tpot_high] = prediction.interval_80.tpot_mean_ms;
+                let ttft = prediction.interval_80.ttft_mean_ms;
+                [
+                    prediction.ttft_ms.map(|ttft| ttft.mean),
+                    Some(prediction.tpot_ms.mean),
+                    Some(prediction.throughput.output_tokens_per_s),
+                    Some(tpot_low),
+                    Some(tpot_high),
+                    ttft.map(|[low, _]| low),
+                    ttft.map(|[_, high]| high),
+                ]
+            });
+            cells.extend(figures.map(|figure| figure.map_or_else(String::new, |figure| format!("{figure:.4}"))));
+            cells.push(row.note.clone());
+            table.push_row(cells);
+        }
+        table
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "Errors: median / mean / within 20 % / bias (rows); intervals: share of measurements inside\n\n{}",
+            self.errors().draw()
+        )
+    }
+
+    fn markdown(&self) -> String {
+        let predicted = self.rows.iter().filter(|row| row.prediction.is_some()).count();
+        format!(
+            "Predicted: {predicted} of {} rows. Each cell is the median and the mean of the absolute errors, the share of \
+             rows within 20 %, and the median of the signed errors, all in percent (rows that it rests on).\n\n{}",
+            self.rows.len(),
+            self.errors().markdown()
+        )
+    }
+}
+
+impl LatencyAnswer {
+    fn errors(&self) -> Table {
+        let mut table = Table::new(["group", "tpot", "ttft", "throughput", "tpot_in_interval", "ttft_in_interval"]);
+        let cell = |errors: Option<RelativeErrors>| {
+            errors.map_or_else(String::new, |errors| {
+                format!(
+                    "{:.1} / {:.1} / {:.0} / {:+.1} ({})",
+                    errors.median_percent,
+                    errors.mean_percent,
+                    errors.within_20_percent,
+                    errors.bias_percent,
+                    errors.rows
+                )
+            })
+        };
+        let share = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{share:.0} %"));
+        for accuracy in &self.accuracy {
+            let (tpot, ttft) = accuracy.within_interval_percent;
+            table.push([
+                accuracy.group.clone(),
+                cell(accuracy.tpot),
+                cell(accuracy.ttft),
+                cell(accuracy.throughput),
+                share(tpot),
+                share(ttft),
+            ]);
+        }
+        table
+    }
+}
+
+/// Predicts every row.
+pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitStatus> {
+    let Method::Estimate = arguments.method;
+    let accelerators = arguments.hardware.accelerators()?;
+    let MeasuredRuns { columns, rows } = MeasuredRuns::open(&arguments.file)?;
+    let models = MeasuredModels::read(&arguments.models, &rows);
+    let cases: Vec<_> = rows.iter().map(|row| models.case(row, &accelerators)).collect();
+    let calibration = match &arguments.coefficients {
+        Some(file) => Calibration::read(file)?,
+        None => Calibration::built_in().clone(),
+    };
+    let predictions: Vec<anyhow::Result<Prediction>> = match arguments.leave_out {
+        None => cases.iter().map(|case| predict(case, &calibration)).collect(),
+        Some(group) => {
+            let by = match group {
+                Group::Model => LeaveOut::Model,
+                Group::Gpu => LeaveOut::Gpu,
+            };
+            predict_unseen(&rows, &cases, by)
+        }
+    };
+    let scored: Vec<Scored<'_>> = rows
+        .iter()
+        .zip(&predictions)
+        .filter_map(|(row, prediction)| Some(Scored { row, prediction: prediction.as_ref().ok()? }))
+        .collect();
+    let accuracy = LatencyAccuracy::by_group(&scored);
+    let rows = rows
+        .iter()
+        .zip(predictions)
+        .map(|(row, prediction)| {
+            let note = match &prediction {
+                Ok(prediction) => prediction.warnings.join("; "),
+                Err(error) => error.to_string(),
+            };
+            let cells = columns.iter().cloned().zip(row.cells.iter().cloned()).collect();
+            Row { cells, prediction: prediction.ok(), note }
+        })
+        .collect();
+    output::print(&LatencyAnswer { rows, accuracy, columns }, format)
+}
+
+fn predict(case: &config_explorer::Result<MeasuredCase>, calibration: &Calibration) -> anyhow::Result<Prediction> {
+    match case {
+        Ok(case) => Ok(case.predict(calibration)?),
+        Err(error) => Err(anyhow::anyhow!("{error}")),
+    }
+}
+
+/// Each row predicted by a calibration that has not seen its group; its intervals are from the other groups' errors.
+fn predict_unseen(
+    rows: &[MeasuredRun],
+    cases: &[config_explorer::Result<MeasuredCase>],
+    by: LeaveOut,
+) -> Vec<anyhow::Result<Prediction>> {
+    let known: Vec<_> = rows.iter().zip(cases).filter_map(|(row, case)| Some((row, case.as_ref().ok()?))).collect();
+    let mut calibrations = leave_one_out(&known, by);
+    let predict_all = |calibrations: &BTreeMap<String, Calibration>| -> Vec<anyhow::Result<Prediction>> {
+        let calibrated = rows.iter().zip(cases);
+        calibrated
+            .map(|(row, case)| match calibrations.get(by.group(row)) {
+                Some(calibration) => predict(case, calibration),
+                None => predict(case, Calibration::built_in()),
+            })
+            .collect()
+    };
+    let unseen = predict_all(&calibrations);
+    let fitted: Vec<Scored<'_>> = rows
+        .iter()
+        .zip(cases)
+        .zip(&unseen)
+        .filter_map(|((row, case), prediction)| {
+            config_explorer::validate::latency::observation(row, case.as_ref().ok()?)?;
+            Some(Scored { row, prediction: prediction.as_ref().ok()? })
+        })
+        .collect();
+    for (group, calibration) in &mut calibrations {
+        let others: Vec<Scored<'_>> = fitted.iter().filter(|scored| by.group(scored.row) != group).copied().collect();
+        calibration.interval = intervals(&others, "of groups left out of the fit");
+    }
+    predict_all(&calibrations)
+}

@@ -1,0 +1,67 @@
+//! Prefill and decode in different engines: prompts are computed in one pool, their KV cache moves to the other.
+
+use super::lane::Lane;
+use super::open::open;
+use super::steady::{Steady, root};
+
+/// A pool: what one of its lanes does, and how many lanes there are.
+pub(super) struct Pool<'a> {
+    pub(super) lane: Lane<'a>,
+    pub(super) lanes: f64,
+}
+
+/// A lane that only computes prompts, at `rate` requests per us: least time, wait for its step, queue; `None` beyond
+/// saturation.
+fn prefill(lane: &Lane<'_>, rate: f64) -> Option<(f64, f64, f64)> {
+    let costs = lane.costs(1.0);
+    // A step has its fixed costs once for all prompts in it.
+    let service_us = costs.packed_us + costs.decode_us / lane.prompts_per_step();
+    let busy = rate * service_us;
+    let least_us = costs.decode_us + costs.prompt_us;
+    (busy < 1.0).then(|| (least_us, busy * least_us / 2.0, busy * service_us / (2.0 * (1.0 - busy))))
+}
+
+fn prefill_capacity(pool: &Pool<'_>) -> f64 {
+    let costs = pool.lane.costs(1.0);
+    pool.lanes / (costs.packed_us + costs.decode_us / pool.lane.prompts_per_step())
+}
+
+/// Steady state of both pools at `rate` requests per us of the whole deployment. Each prompt's KV cache takes
+/// `transfer_us` to move.
+pub(super) fn at_rate(prefills: &Pool<'_>, decodes: &Pool<'_>, transfer_us: f64, rate: f64) -> Steady {
+    let decoding = open(&decodes.lane, rate / decodes.lanes);
+    let prompts = prefill(&prefills.lane, rate / prefills.lanes);
+    let capacity = prefill_capacity(prefills);
+    let (least_us, step_wait_us, queue_us) = prompts.unwrap_or((0.0, 0.0, f64::INFINITY));
+    let saturated = decoding.saturated || prompts.is_none();
+    Steady {
+        request_us: prefills.lane.request_us(decoding.running),
+        least_us: least_us + transfer_us + decoding.least_us,
+        step_wait_us: step_wait_us + decoding.step_wait_us,
+        queue_us: queue_us + decoding.queue_us,
+        rate: if saturated { capacity.min(decoding.rate * decodes.lanes) } else { rate },
+        capacity_bound: decoding.capacity_bound,
+        saturated,
+        ..decoding
+    }
+}
+
+/// `clients` clients, each sending its next request when the last one ends.
+pub(super) fn at_concurrency(prefills: &Pool<'_>, decodes: &Pool<'_>, transfer_us: f64, clients: f64) -> Steady {
+    let output = decodes.lane.output;
+    let present = |rate: f64| {
+        let state = at_rate(prefills, decodes, transfer_us, rate);
+        if state.saturated { f64::MAX } else { rate * (state.ttft_us() + output * state.tpot_us) - clients }
+    };
+    let most = prefill_capacity(prefills).min(open(&decodes.lane, f64::MAX).rate * decodes.lanes);
+    let rate = root(present, 0.0, most);
+    let state = at_rate(prefills, decodes, transfer_us, rate);
+    if !state.saturated {
+        return state;
+    }
+    // All that the pools can do, and the other clients wait.
+    let rate = most * 0.999;
+    let state = at_rate(prefills, decodes, transfer_us, rate);
+    let queue_us = (clients / rate - output * state.tpot_us - state.ttft_us() + state.queue_us).max(state.queue_us);
+    Steady { queue_us, capacity_bound: true, ..state }
+}

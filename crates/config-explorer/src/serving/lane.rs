@@ -1,0 +1,115 @@
+//! What requests cost one lane: an engine, or what one data-parallel rank or pipeline micro-batch gets of it.
+
+use crate::latency::{Chunk, Decodes, StepTimes};
+
+/// Time of a request in the API server before the engine sees it, us; the server handles one request after the other
+/// (the reference's 3.2: 1 ms, and 0.5 us for each prompt token).
+const FRONT_END_US: f64 = 1000.0;
+const FRONT_END_PER_TOKEN_US: f64 = 0.5;
+
+/// Mean request and limits of a lane.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lane<'a> {
+    pub(super) step: &'a StepTimes,
+    /// Prompt tokens that are computed: at least one, the last.
+    pub(super) computed: f64,
+    /// Prompt tokens found in the prefix cache.
+    pub(super) cached: f64,
+    pub(super) output: f64,
+    /// Sequences that the KV cache and `max_num_seqs` hold.
+    pub(super) sequences_max: f64,
+}
+
+/// Costs at a number of running sequences, us.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Costs {
+    /// A step that only decodes.
+    pub(super) decode_us: f64,
+    /// What one prompt adds to the steps it is computed in, alone.
+    pub(super) prompt_us: f64,
+    /// The same where prompts fill the steps.
+    pub(super) packed_us: f64,
+}
+
+impl Costs {
+    /// What a prompt adds where `beside` others are computed in the same step.
+    pub(super) fn mixed_us(&self, beside: f64) -> f64 {
+        (self.prompt_us + beside * self.packed_us) / (1.0 + beside)
+    }
+}
+
+impl<'a> Lane<'a> {
+    /// A lane for requests of these lengths with so many tokens of KV cache; `None` if it cannot hold one.
+    pub(super) fn new(step: &'a StepTimes, input: f64, output: f64, hit_rate: f64, kv_tokens: f64) -> Option<Self> {
+        if kv_tokens < input + output {
+            return None;
+        }
+        let cached = (input * hit_rate).min(input - 1.0);
+        let sequences_max = (kv_tokens / (input + output / 2.0)).min(step.max_num_seqs);
+        Some(Self { step, computed: input - cached, cached, output, sequences_max })
+    }
+
+    pub(super) fn prompt(&self) -> f64 {
+        self.cached + self.computed
+    }
+
+    pub(super) fn front_end_us(&self) -> f64 {
+        FRONT_END_US + FRONT_END_PER_TOKEN_US * self.prompt()
+    }
+
+    /// Time of a request outside of the engine while `streams` are open.
+    pub(super) fn request_us(&self, streams: f64) -> f64 {
+        let (fixed, per_token, per_stream) = self.step.request_us;
+        fixed + per_token * self.prompt() + per_stream * streams
+    }
+
+    /// Steps that pass between a request's arrival and the step that takes it: half a step on average, and one more
+    /// where scheduling runs ahead.
+    pub(super) fn phase(&self) -> f64 {
+        if self.step.async_scheduling { 1.5 } else { 0.5 }
+    }
+
+    /// Prompts that fill a step.
+    pub(super) fn prompts_per_step(&self) -> f64 {
+        (self.step.max_num_batched_tokens / self.computed).max(1.0)
+    }
+
+    fn decodes(&self, sequences: f64) -> Decodes {
+        Decodes { sequences, context_tokens: sequences * (self.prompt() + self.output / 2.0) }
+    }
+
+    /// A step of `running` sequences that only decodes, us.
+    pub(super) fn decode_us(&self, running: f64) -> f64 {
+        self.step.step_us(self.decodes(running), &[], 0.0)
+    }
+
+    pub(super) fn costs(&self, running: f64) -> Costs {
+        let decode_us = self.decode_us(running);
+        let others = (running - 1.0).max(0.0);
+        let beside = self.decodes(others);
+        let decode_attention_us = self.step.decode_attention_us(beside);
+        let step = |tokens: f64, prompts: f64, attention_us: f64| {
+            self.step.shared_us(others + tokens, others + prompts, true) + decode_attention_us + attention_us
+        };
+        let budget = self.step.max_num_batched_tokens;
+        if self.computed > budget {
+            // Chunks of a whole budget, and the rest; attention of a chunk is quadratic in what is before it, so the
+            // chunks in between cost what the middle one does.
+            let whole = (self.computed / budget).ceil() - 1.0;
+            let rest = self.computed - whole * budget;
+            let middle = Chunk { tokens: budget, context: self.cached + (whole - 1.0) / 2.0 * budget };
+            let last = Chunk { tokens: rest, context: self.cached + whole * budget };
+            let prompt_us = whole * (step(budget, 0.0, self.step.prefill_us(middle)) - decode_us)
+                + step(rest, 1.0, self.step.prefill_us(last))
+                - decode_us;
+            return Costs { decode_us, prompt_us: prompt_us.max(0.0), packed_us: prompt_us.max(0.0) };
+        }
+        let chunk = Chunk { tokens: self.computed, context: self.cached };
+        let attention_us = self.step.prefill_us(chunk);
+        let prompt_us = (step(self.computed, 1.0, attention_us) - decode_us).max(0.0);
+        let prompts = self.prompts_per_step();
+        let full_us = step(prompts * self.computed, prompts, prompts * attention_us);
+        let packed_us = ((full_us - decode_us) / prompts).clamp(0.0, prompt_us);
+        Costs { decode_us, prompt_us, packed_us }
+    }
+}

@@ -1,0 +1,189 @@
+//! A table of measured operating points.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::engine::{ServeArgs, Version};
+use crate::serving::Load;
+use crate::{Error, Result};
+
+/// Largest table that is read.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+/// Requests of each client of a closed loop where their number is not known (the benchmark behind most rows sends ten).
+const WAVES: f64 = 10.0;
+
+/// A table of measured operating points.
+#[derive(Debug, Clone)]
+pub struct MeasuredRuns {
+    /// Headings.
+    pub columns: Vec<String>,
+    /// One for each operating point.
+    pub rows: Vec<MeasuredRun>,
+}
+
+/// One measured operating point of a deployment.
+#[derive(Debug, Clone)]
+pub struct MeasuredRun {
+    /// The cells as they were read, one for each column.
+    pub cells: Vec<String>,
+    /// `row_id`
+    pub id: String,
+    /// `model`
+    pub model: String,
+    /// `config`: the folder of the model's config; empty where there is none.
+    pub config: String,
+    /// `precision` of the weights; empty: as the config says.
+    pub precision: String,
+    /// `kv_cache_dtype`
+    pub fp8_kv_cache: bool,
+    /// `gpu`, as it was written.
+    pub gpu: String,
+    /// `tp`, `pp`, `dp`, `ep` and `replicas`.
+    pub layout: [u32; 5],
+    /// `layout` says that every engine computes prompts and decodes.
+    pub aggregated: bool,
+    /// `engine_version`, where it holds a version number.
+    pub version: Option<Version>,
+    /// `async_scheduling`, where known.
+    pub async_scheduling: Option<bool>,
+    /// What `flags` holds of a command.
+    pub args: ServeArgs,
+    /// Mean lengths that were sent, tokens.
+    pub lengths: Option<(f64, f64)>,
+    /// How requests arrived.
+    pub load: Option<Load>,
+    /// Prompts share prefixes to an extent that the row does not tell.
+    pub shares_prefixes: bool,
+    /// `ttft_mean_ms`
+    pub ttft_mean_ms: Option<f64>,
+    /// `tpot_best_ms`, else `tpot_mean_ms`.
+    pub tpot_mean_ms: Option<f64>,
+    /// `out_tok_s`
+    pub output_tokens_per_s: Option<f64>,
+    /// `quarantine`: why the row is not credible; empty if it is.
+    pub quarantine: String,
+}
+
+impl MeasuredRuns {
+    /// Reads a CSV file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a file that cannot be read, [`Error::Malformed`] for what is no such table.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        Self::read(file.take(FILE_BYTES_MAX), &path.display().to_string())
+    }
+
+    /// Reads CSV with the columns `model`, `gpu` and any of those that [`MeasuredRun`] names, and `isl_mean`/`isl`,
+    /// `osl_mean`/`osl`, `load_kind` (`closed`, `open`, `burst`), `concurrency`, `rate_rps`, `n_requests`. Empty cells
+    /// are unknown; other columns are kept.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for what is no CSV, or lacks `model` or `gpu`.
+    pub fn read(source: impl Read, place: &str) -> Result<Self> {
+        let malformed = |reason: String| Error::Malformed { place: place.to_owned(), reason };
+        let mut reader = csv::Reader::from_reader(source);
+        let headings = reader.headers().map_err(|error| malformed(error.to_string()))?;
+        let columns: Vec<String> = headings.iter().map(str::to_owned).collect();
+        for needed in ["model", "gpu"] {
+            if !columns.iter().any(|column| column == needed) {
+                return Err(malformed(format!("the first line names no column `{needed}`")));
+            }
+        }
+        let rows = reader.records().map(|record| {
+            let record = record.map_err(|error| malformed(error.to_string()))?;
+            Ok(MeasuredRun::new(&columns, record.iter().map(str::to_owned).collect()))
+        });
+        let rows = rows.collect::<Result<_>>()?;
+        Ok(Self { columns, rows })
+    }
+}
+
+impl MeasuredRun {
+    fn new(columns: &[String], cells: Vec<String>) -> Self {
+        let cell = |name: &str| {
+            let position = columns.iter().position(|column| column == name);
+            position.map_or("", |position| cells[position].trim())
+        };
+        let number = |name: &str| cell(name).parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+        let count = |name: &str| number(name).map_or(1, |number| number as u32);
+        let lengths = number("isl_mean").or_else(|| number("isl")).zip(number("osl_mean").or_else(|| number("osl")));
+        let clients = number("concurrency");
+        let requests = number("n_requests");
+        let load = match cell("load_kind") {
+            "burst" => requests.or(clients).map(|requests| Load::Burst { requests }),
+            "open" => number("rate_rps").map(|rate_per_s| Load::Open { rate_per_s }),
+            _ => clients.map(|clients| Load::Closed {
+                clients,
+                requests: Some(requests.unwrap_or(WAVES * clients).max(clients)),
+            }),
+        };
+        Self {
+            id: cell("row_id").to_owned(),
+            model: cell("model").to_owned(),
+            config: cell("config").to_owned(),
+            precision: cell("precision").to_owned(),
+            fp8_kv_cache: cell("kv_cache_dtype").starts_with("fp8"),
+            gpu: cell("gpu").to_owned(),
+            layout: ["tp", "pp", "dp", "ep", "replicas"].map(count),
+            aggregated: !cell("layout").starts_with("P/D"),
+            version: version_in(cell("engine_version")),
+            async_scheduling: match cell("async_scheduling") {
+                "1" => Some(true),
+                "0" => Some(false),
+                _ => None,
+            },
+            args: limits_in(cell("flags")),
+            lengths,
+            load,
+            shares_prefixes: !matches!(cell("prefix_sharing"), "" | "none"),
+            ttft_mean_ms: number("ttft_mean_ms"),
+            tpot_mean_ms: number("tpot_best_ms").or_else(|| number("tpot_mean_ms")),
+            output_tokens_per_s: number("out_tok_s"),
+            quarantine: cell("quarantine").to_owned(),
+            cells,
+        }
+    }
+}
+
+/// The first version number in a text such as `vllm/vllm-openai:v0.19.1`.
+fn version_in(text: &str) -> Option<Version> {
+    let words = text.split(|character: char| !(character.is_ascii_digit() || character == '.' || character == 'v'));
+    words.filter(|word| word.matches('.').count() >= 1).find_map(|word| word.trim_start_matches('v').parse().ok())
+}
+
+/// The limits of a step that a text of flags sets. Only these change the time of a step and are not columns.
+fn limits_in(text: &str) -> ServeArgs {
+    let mut limits = ServeArgs::default();
+    if let Ok(args) = ServeArgs::parse_shell(text) {
+        limits.max_num_batched_tokens = args.max_num_batched_tokens;
+        limits.max_num_seqs = args.max_num_seqs;
+        limits.enforce_eager = args.enforce_eager;
+    }
+    limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_a_deployment_its_load_and_what_was_measured() {
+        let table = "row_id,model,gpu,tp,engine_version,flags,isl,isl_mean,osl,concurrency,load_kind,tpot_best_ms,\
+                     tpot_mean_ms\n\
+                     7,m,H100,2,vllm/vllm-openai:v0.19.1,--max-num-seqs=128 --x,1024,922,100,8,closed,5,6\n";
+        let row = MeasuredRuns::read(table.as_bytes(), "runs.csv").unwrap().rows.remove(0);
+        assert_eq!(row.layout, [2, 1, 1, 1, 1]);
+        assert_eq!(row.version, "0.19.1".parse().ok());
+        assert_eq!(row.lengths, Some((922.0, 100.0)));
+        assert_eq!(row.load, Some(Load::Closed { clients: 8.0, requests: Some(80.0) }));
+        assert_eq!(row.tpot_mean_ms, Some(5.0));
+        assert_eq!(row.args.max_num_seqs.map(std::num::NonZero::get), Some(128));
+    }
+
+    #[test]
+    fn a_table_without_models_is_refused() {
+        assert!(MeasuredRuns::read("a,b\n1,2\n".as_bytes(), "x.csv").is_err());
+    }
+}
