@@ -16,7 +16,9 @@ use crate::{Error, Result};
 #[expect(missing_docs, reason = "each name is the operator and the part of its time")]
 pub enum Multiplier {
     GemmFloor,
-    GemmMemory,
+    GemmMemoryBf16,
+    GemmMemoryFp8,
+    GemmMemoryFp4,
     GemmComputeBf16,
     GemmComputeQuantised,
     ExpertsFloor,
@@ -36,9 +38,11 @@ pub enum Multiplier {
 
 impl Multiplier {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::GemmFloor,
-        Self::GemmMemory,
+        Self::GemmMemoryBf16,
+        Self::GemmMemoryFp8,
+        Self::GemmMemoryFp4,
         Self::GemmComputeBf16,
         Self::GemmComputeQuantised,
         Self::ExpertsFloor,
@@ -63,6 +67,16 @@ impl Multiplier {
             Self::GemmComputeBf16 => 1.1,
             Self::DecodeFloor => 0.8,
             _ => 1.0,
+        }
+    }
+
+    /// The two multipliers of a matrix multiplication's memory and compute time in a format.
+    pub(super) fn of_gemm(format: Format) -> (Self, Self) {
+        match format {
+            Format::Bf16 => (Self::GemmMemoryBf16, Self::GemmComputeBf16),
+            Format::Fp8 | Format::Fp8Block => (Self::GemmMemoryFp8, Self::GemmComputeQuantised),
+            Format::Nvfp4 => (Self::GemmMemoryFp4, Self::GemmComputeQuantised),
+            Format::Mxfp4 | Format::Int4 => (Self::GemmMemoryFp4, Self::GemmComputeBf16),
         }
     }
 

@@ -62,6 +62,9 @@ impl Decoder {
     }
 
     fn build(architecture: &Architecture, formats: impl Fn(&Layer, usize) -> LayerFormats) -> Result<Self> {
+        if let Some(reason) = &architecture.not_modelled {
+            return Err(Error::InvalidSetting { setting: "MODEL".to_owned(), reason: reason.clone() });
+        }
         let mut classes: Vec<(Layer, LayerFormats, f64)> = Vec::new();
         for (index, layer) in architecture.layers.iter().enumerate() {
             if matches!(layer.attention, Attention::CompressedSparse(_)) {

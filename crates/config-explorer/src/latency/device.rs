@@ -47,11 +47,8 @@ impl<'a> Device<'a> {
     /// A matrix of `outputs` x `inputs` in a format.
     pub(super) fn gemm(&self, outputs: f64, inputs: f64, format: Format) -> Kernel {
         let curve = self.kernels.gemm(format);
-        let compute = match format {
-            Format::Bf16 | Format::Int4 | Format::Mxfp4 => Multiplier::GemmComputeBf16,
-            _ => Multiplier::GemmComputeQuantised,
-        };
-        let (bandwidth, memory_share) = self.reached_bandwidth(curve.memory, Multiplier::GemmMemory);
+        let (memory, compute) = Multiplier::of_gemm(format);
+        let (bandwidth, memory_share) = self.reached_bandwidth(curve.memory, memory);
         let compute_share = (curve.compute / self.multiplier(compute)).min(1.0);
         Kernel::Roofline(Roofline {
             floor_us: curve.floor_us * self.multiplier(Multiplier::GemmFloor),

@@ -9,8 +9,8 @@
 //! The mean of a closed loop with a number of requests includes the burst in which all clients start, as benchmark
 //! clients report it.
 
-mod capacity;
 mod disaggregated;
+mod engine;
 mod estimate;
 mod intervals;
 mod lane;
@@ -19,7 +19,7 @@ mod prediction;
 mod steady;
 mod traffic;
 
-pub use capacity::{Capacity, capacity};
+pub use engine::{Capacity, Engine};
 pub use estimate::{Deployment, OperatingPoint, Role, estimate, operating_point};
 pub use prediction::{Bound, Intervals, OperatorBreakdown, Prediction, Statistics, Throughput, Utilisation};
 pub use traffic::{Load, Traffic};

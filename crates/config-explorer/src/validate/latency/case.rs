@@ -8,52 +8,29 @@ use serde_json::{Value, json};
 use super::MeasuredRun;
 use crate::deployment::{Nodes, Parallelism};
 use crate::engine::{EngineRules, EngineSettings, KvCacheDType, ServeArgs};
-use crate::hardware::{Accelerator, Accelerators};
-use crate::latency::{Calibration, Configuration, Decoder};
+use crate::hardware::Accelerators;
+use crate::latency::Calibration;
 use crate::memory::PlanRequest;
 use crate::model::{Model, ModelSource, Weights, parse_config};
-use crate::serving::{Capacity, Deployment, Prediction, Role, Traffic, capacity, estimate};
+use crate::serving::{Capacity, Deployment, Engine, Prediction, Traffic, estimate};
 use crate::{Error, Result};
 
 /// A deployment that was measured, resolved.
 #[derive(Debug, Clone)]
 pub struct MeasuredCase {
-    pub(super) decoder: Decoder,
-    pub(super) accelerator: Accelerator,
-    pub(super) parallelism: Parallelism,
-    pub(super) settings: EngineSettings,
-    pub(super) fp8_kv_cache: bool,
+    pub(super) engine: Engine,
     pub(super) replicas: u32,
     pub(super) kv_tokens: f64,
-    pub(super) kv_bytes_per_token: f64,
     pub(super) traffic: Traffic,
 }
 
 impl MeasuredCase {
-    /// Its engines under a calibration.
-    pub(super) fn configuration<'a>(&'a self, calibration: &'a Calibration) -> Configuration<'a> {
-        Configuration {
-            decoder: &self.decoder,
-            accelerator: &self.accelerator,
-            parallelism: self.parallelism,
-            settings: &self.settings,
-            fp8_kv_cache: self.fp8_kv_cache,
-            calibration,
-        }
-    }
-
     /// What is predicted for it.
     ///
     /// # Errors
     /// Those of [`estimate`].
     pub fn predict(&self, calibration: &Calibration) -> Result<Prediction> {
-        let role = Role {
-            configuration: self.configuration(calibration),
-            replicas: self.replicas,
-            kv_tokens: self.kv_tokens,
-            kv_bytes_per_token: self.kv_bytes_per_token,
-        };
-        estimate(&Deployment::Aggregated(role), &self.traffic)
+        estimate(&Deployment::Aggregated(self.engine.role(self.replicas, calibration)?), &self.traffic)
     }
 }
 
@@ -94,7 +71,7 @@ impl MeasuredModels {
             Some(Err(reason)) => return Err(missing("config", reason)),
             None => return Err(missing("config", "was not read")),
         };
-        let accelerator = accelerators.find(gpu_name(&row.gpu))?.clone();
+        let accelerator = accelerators.find(gpu_name(&row.gpu))?;
         let rules = match row.version {
             Some(version) => EngineRules::of(version)?,
             None => EngineRules::of_default_version(),
@@ -107,29 +84,20 @@ impl MeasuredModels {
         let settings = EngineSettings::resolve(&args, &rules, architecture, accelerator.memory_gib, &accelerator.name)?;
         let request = PlanRequest {
             model,
-            accelerator: &accelerator,
+            accelerator,
             total_gib: accelerator.memory_gib,
             rules: &rules,
-            settings: settings.clone(),
+            settings,
             parallelism,
             nodes: Nodes { count: None, gpus_per_node: accelerator.gpus_per_node.max(tensor) },
             concurrency: None,
         };
-        let (kv_tokens, kv_bytes_per_token) = match capacity(&request, &traffic)? {
-            Capacity::Fits { kv_tokens, kv_bytes_per_token } => (kv_tokens, kv_bytes_per_token),
-            Capacity::DoesNotFit { reason } => return Err(missing("memory", &reason)),
+        let engine = Engine::new(&request, &traffic)?;
+        let kv_tokens = match &engine.capacity {
+            Capacity::Fits { kv_tokens, .. } => *kv_tokens,
+            Capacity::DoesNotFit { reason } => return Err(missing("memory", reason)),
         };
-        Ok(MeasuredCase {
-            decoder: Decoder::new(architecture)?,
-            fp8_kv_cache: row.fp8_kv_cache || architecture.kv_cache_dtype.is_some(),
-            accelerator,
-            parallelism,
-            settings,
-            replicas,
-            kv_tokens,
-            kv_bytes_per_token,
-            traffic,
-        })
+        Ok(MeasuredCase { engine, replicas, kv_tokens, traffic })
     }
 }
 

@@ -126,7 +126,7 @@ impl MeasuredRun {
             precision: cell("precision").to_owned(),
             fp8_kv_cache: cell("kv_cache_dtype").starts_with("fp8"),
             gpu: cell("gpu").to_owned(),
-            layout: ["tp", "pp", "dp", "ep", "replicas"].map(count),
+            layout: layout(cell("source_repo"), ["tp", "pp", "dp", "ep", "replicas"].map(count)),
             aggregated: !cell("layout").starts_with("P/D"),
             version: version_in(cell("engine_version")),
             async_scheduling: match cell("async_scheduling") {
@@ -144,6 +144,19 @@ impl MeasuredRun {
             quarantine: cell("quarantine").to_owned(),
             cells,
         }
+    }
+}
+
+/// Sources that count data-parallel ranks within `tp`: their rows with `dp` above 1 are of `tp` GPUs whose attention is
+/// data-parallel (`n_gpu` of those rows is a product that the throughput per GPU contradicts).
+const DATA_WITHIN_TENSOR: [&str; 1] = ["ai-dynamo/aiconfigurator"];
+
+fn layout(source: &str, sizes: [u32; 5]) -> [u32; 5] {
+    match sizes {
+        [tensor, pipeline, data, expert, replicas] if data > 1 && DATA_WITHIN_TENSOR.contains(&source) && tensor % data == 0 => {
+            [tensor / data, pipeline, data, expert, replicas]
+        }
+        sizes => sizes,
     }
 }
 

@@ -197,7 +197,10 @@ pub fn observation<'a>(row: &MeasuredRun, case: &'a MeasuredCase) -> Option<Obse
 /// A calibration without each group in turn.
 pub fn leave_one_out(rows: &[(&MeasuredRun, &MeasuredCase)], by: LeaveOut) -> BTreeMap<String, Calibration> {
     let mut groups: BTreeMap<String, Calibration> = BTreeMap::new();
-    for (row, _) in rows {
+    for (row, case) in rows {
+        if observation(row, case).is_none() {
+            continue;
+        }
         groups.entry(by.group(row).to_owned()).or_default();
     }
     for (group, calibration) in &mut groups {
