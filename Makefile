@@ -2,6 +2,7 @@
 
 # Measured data that the conformance tests check against; from the root of the repository.
 CONFORMANCE_DATA ?= ../shared/data
+PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/config-explorer
 
 .PHONY: check lint doc deny test conformance accuracy bench
 
@@ -34,11 +35,20 @@ conformance:
 
 # Row 238 is an artefact of its log: docs/memory.md says why.
 accuracy:
-	@printf '%s\n\n' '# Accuracy of memory planning' \
-		'Made by `make accuracy`; do not edit. [memory.md](memory.md) says what is modelled, and why rows are off.' \
-		> docs/accuracy.md
-	cargo run -q -p config-explorer-cli -- validate memory $(CONFORMANCE_DATA)/vllm-memory/starts.csv \
-		--models $(CONFORMANCE_DATA)/models --skip 238 --output markdown >> docs/accuracy.md
+	cargo build -q --release -p config-explorer-cli
+	@set -e; { \
+		printf '%s\n\n' '# Accuracy of memory planning' \
+			'Made by `make accuracy`; do not edit. [memory.md](memory.md) says what is modelled, and why rows are off.'; \
+		$(PROGRAM) validate memory $(CONFORMANCE_DATA)/vllm-memory/starts.csv \
+			--models $(CONFORMANCE_DATA)/models --skip 238 --output markdown; \
+		printf '\n%s\n\n' '# Accuracy of latency'; \
+		printf '%s\n' '[latency.md](latency.md) says what is modelled, and what limits it. Rows in quarantine and bursts stand apart.'; \
+		for group in model gpu; do \
+			printf '\n## Each %s predicted by coefficients that have not seen it\n\n' $$group; \
+			$(PROGRAM) validate latency $(CONFORMANCE_DATA)/latency/measured.csv \
+				--models $(CONFORMANCE_DATA)/models --leave-out $$group --output markdown; \
+		done; \
+	} > docs/accuracy.md
 
 bench:
 	cargo bench -p config-explorer

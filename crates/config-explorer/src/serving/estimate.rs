@@ -282,7 +282,8 @@ fn itl(traffic: &Traffic, steady: &Steady) -> Statistics {
 /// Operators of the mean step, and what binds the deployment.
 fn operators(traffic: &Traffic, role: &Role<'_>, step: &StepTimes, steady: &Steady) -> (Vec<OperatorBreakdown>, Bound) {
     let context = traffic.input_tokens + traffic.output_tokens / 2.0;
-    let decodes = Decodes { sequences: steady.running, context_tokens: steady.running * context };
+    let running = steady.running.max(1.0);
+    let decodes = Decodes { sequences: running, context_tokens: running * context };
     let cached = (traffic.input_tokens * traffic.prefix_hit_rate).min(traffic.input_tokens - 1.0);
     // What a mean step computes of prompts.
     let chunk_tokens =

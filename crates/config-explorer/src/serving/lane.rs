@@ -20,7 +20,7 @@ pub(super) struct Lane<'a> {
     pub(super) sequences_max: f64,
 }
 
-/// Costs at a number of running sequences, us.
+/// Costs of steps with a number of running sequences, at least one, us.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Costs {
     /// A step that only decodes.

@@ -10,7 +10,8 @@ pub(super) fn open(lane: &Lane<'_>, rate: f64) -> Steady {
     let wait = if lane.step.async_scheduling { 1.0 } else { 0.5 };
     let most = lane.prompts_per_step() - 1.0;
     let pace = |running: f64| {
-        let costs = lane.costs(running);
+        // A running request sees the others as anybody does, and itself (a Poisson number, biased by size).
+        let costs = lane.costs((running + 1.0).min(lane.sequences_max));
         let meeting = (rate * (costs.decode_us + costs.prompt_us) * phase).min(most);
         let mixed_us = costs.mixed_us(meeting);
         let free = 1.0 - rate * mixed_us;

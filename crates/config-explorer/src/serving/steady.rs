@@ -116,7 +116,8 @@ pub(super) fn burst(lane: &Lane<'_>, costs: &Costs, together: f64) -> (f64, f64)
 /// `clients` clients, each sending its next request when the last one ends; `waves` requests each, or for ever.
 pub(super) fn closed(lane: &Lane<'_>, clients: f64, waves: Option<f64>) -> Steady {
     let state = |running: f64| {
-        let costs = lane.costs(running);
+        // A running request sees itself, and each other client as often as it runs.
+        let costs = lane.costs((1.0 + running * (clients - 1.0) / clients).min(lane.sequences_max));
         let pace = decode_pace(lane, &costs, running);
         let (burst_us, total_us) = burst(lane, &costs, running);
         let waits = waits(lane, &costs, running, pace, total_us, waves);

@@ -6,6 +6,7 @@ mod checkpoints;
 mod explore;
 mod golden;
 mod kv;
+mod latency;
 mod memory;
 mod models;
 mod reports;

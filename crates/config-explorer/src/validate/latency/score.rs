@@ -103,13 +103,14 @@ impl Scored<'_> {
         residual(Some(self.prediction.throughput.output_tokens_per_s), self.row.output_tokens_per_s)
     }
 
-    /// `closed`, `open`, `open, saturated` or `burst`, and whether prompts share prefixes.
+    /// How requests arrive, what is beyond the calibration apart.
     fn load(&self) -> &'static str {
         match self.row.load {
             _ if self.row.shares_prefixes => "prefix sharing",
             Some(Load::Open { .. }) if self.prediction.saturated => "open loop, saturated",
             Some(Load::Open { .. }) => "open loop",
             Some(Load::Burst { .. }) => "burst",
+            _ if self.prediction.regime == Regime::Extrapolated => "closed loop, extrapolated",
             _ => "closed loop",
         }
     }
