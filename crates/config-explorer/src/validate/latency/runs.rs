@@ -153,7 +153,9 @@ const DATA_WITHIN_TENSOR: [&str; 1] = ["ai-dynamo/aiconfigurator"];
 
 fn layout(source: &str, sizes: [u32; 5]) -> [u32; 5] {
     match sizes {
-        [tensor, pipeline, data, expert, replicas] if data > 1 && DATA_WITHIN_TENSOR.contains(&source) && tensor % data == 0 => {
+        [tensor, pipeline, data, expert, replicas]
+            if data > 1 && DATA_WITHIN_TENSOR.contains(&source) && tensor % data == 0 =>
+        {
             [tensor / data, pipeline, data, expert, replicas]
         }
         sizes => sizes,
