@@ -165,15 +165,18 @@ proptest! {
             let bytes = context_tokens * kv_bytes_per_token / f64::from(case.parallelism.gpus());
             prop_assert!(time >= bytes / (engine.accelerator.memory_bandwidth_gb_per_s * 1e3));
         }
-        prop_assert!(at_least(step.step_us(Decodes { context_tokens: context_tokens * 1.5, ..decodes }, &[], 0.0), time));
+        let longer = Decodes { context_tokens: context_tokens * 1.5, ..decodes };
+        prop_assert!(at_least(step.step_us(longer, &[], 0.0), time));
         let more = Decodes { sequences: sequences + 1.0, ..decodes };
         prop_assert!(step.step_us(more, &[], 0.0) >= time * (1.0 - 1e-9));
         // Chunks: longer, and with more before them.
         let chunk = Chunk { tokens: chunk.min(step.max_num_batched_tokens), context: 0.0 };
         let with = |chunk: Chunk| step.step_us(decodes, &[chunk], 1.0);
         prop_assert!(with(chunk) >= time);
-        prop_assert!(with(Chunk { tokens: chunk.tokens + 1.0, ..chunk }) >= with(chunk) * (1.0 - 1e-9));
-        prop_assert!(with(Chunk { context: 1000.0, ..chunk }) >= with(chunk));
+        let longer = Chunk { tokens: chunk.tokens + 1.0, ..chunk };
+        prop_assert!(with(longer) >= with(chunk) * (1.0 - 1e-9));
+        let later = Chunk { context: 1000.0, ..chunk };
+        prop_assert!(with(later) >= with(chunk));
         // Two chunks cost at least what one of all their tokens does; smaller ones may save the launches that CUDA
         // graphs hold.
         let half = Chunk { tokens: chunk.tokens / 2.0, context: 0.0 };
