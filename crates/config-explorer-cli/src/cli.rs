@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::arguments::engine::canonical_spelling;
-use crate::commands::{accelerators, calibrate, completions, models, plan, runs, schema, validate};
+use crate::commands::{accelerators, calibrate, completions, estimate, models, plan, runs, schema, validate};
 use crate::output::Format;
 
 /// Finds configurations for serving large language models on llm-d.
@@ -28,6 +28,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Does a model fit, and how much can it hold?
     Plan(Box<plan::Arguments>),
+    /// How fast will a deployment be under a load?
+    Estimate(Box<estimate::Arguments>),
     /// List the accelerators that `--gpu` takes, with their memory and peaks.
     Accelerators(accelerators::Arguments),
     /// List the built-in models, which are known without a network.

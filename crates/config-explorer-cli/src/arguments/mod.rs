@@ -5,3 +5,4 @@ pub(crate) mod hardware;
 pub(crate) mod model;
 pub(crate) mod names;
 pub(crate) mod picture;
+pub(crate) mod target;

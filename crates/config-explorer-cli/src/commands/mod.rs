@@ -3,6 +3,7 @@
 pub(crate) mod accelerators;
 pub(crate) mod calibrate;
 pub(crate) mod completions;
+pub(crate) mod estimate;
 pub(crate) mod models;
 pub(crate) mod plan;
 pub(crate) mod runs;
@@ -18,6 +19,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
     match cli.command {
         Command::Accelerators(arguments) => accelerators::run(&arguments, output),
         Command::Plan(arguments) => plan::run(&arguments, output),
+        Command::Estimate(arguments) => estimate::run(&arguments, output),
         Command::Calibrate(arguments) => calibrate::run(&arguments, output),
         Command::Models(arguments) => models::run(&arguments, output),
         Command::Runs(arguments) => runs::run(&arguments, output),

@@ -4,18 +4,16 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use config_explorer::deployment::{Nodes, Parallelism};
-use config_explorer::engine::{EngineRules, EngineSettings, Version};
 use config_explorer::memory::{self, ExplainStep, MemoryPlan, PlanRequest};
 use config_explorer::plot;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ExitStatus;
-use crate::arguments::engine::EngineArgs;
-use crate::arguments::hardware::HardwareArgs;
 use crate::arguments::model::ModelArgs;
 use crate::arguments::picture;
+use crate::arguments::target::TargetArgs;
+use crate::output::words::{self, grouped};
 use crate::output::{self, Answer, Format, Table, bar};
 
 /// Arguments of `plan`.
@@ -23,14 +21,6 @@ use crate::output::{self, Answer, Format, Table, bar};
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArgs,
-
-    /// Accelerator, by any name it goes by; `config-explorer accelerators` lists them.
-    #[arg(long, value_name = "NAME")]
-    gpu: String,
-
-    /// Memory of each GPU as CUDA reports it, instead of the table's.
-    #[arg(long, value_name = "GIB", value_parser = parse_gib)]
-    gpu_memory: Option<f64>,
 
     /// Requests of full length that it must hold at once, over all data-parallel ranks.
     #[arg(long, value_name = "N", alias = "batch-size")]
@@ -52,30 +42,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 
-    /// Version whose defaults and accounting apply; by default the one that llm-d's guides pin.
-    #[arg(long, value_name = "vllm@VERSION")]
-    engine: Option<Version>,
-
-    /// Nodes that the GPUs may stand in.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    nodes: Option<u32>,
-
-    /// GPUs of a node; by default the accelerator's usual number.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    gpus_per_node: Option<u32>,
-
     #[command(flatten)]
-    hardware: HardwareArgs,
-
-    #[command(flatten)]
-    settings: EngineArgs,
-}
-
-fn parse_gib(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(gib) if gib > 0.0 && gib <= 10_000.0 => Ok(gib),
-        _ => Err("must be a number of GiB above 0, such as 79.18".to_owned()),
-    }
+    target: TargetArgs,
 }
 
 /// The plan of one layout, or of every layout of a sweep.
@@ -185,13 +153,6 @@ impl OnePlan {
 
 /// What was planned, in two lines.
 fn heading(plan: &MemoryPlan) -> String {
-    let layout = plan.parallelism;
-    let mut sizes = vec![format!("TP {}", layout.tp)];
-    for (name, size) in [("PP", layout.pp), ("DP", layout.dp), ("EP", layout.ep), ("DCP", layout.dcp)] {
-        if size > 1 {
-            sizes.push(format!("{name} {size}"));
-        }
-    }
     let settings = &plan.engine.settings;
     let quantization = plan.model.quantization.as_deref().or(settings.quantization.as_deref());
     format!(
@@ -203,7 +164,7 @@ fn heading(plan: &MemoryPlan) -> String {
         plan.gpus,
         plan.accelerator.name,
         plan.engine.version,
-        sizes.join(", "),
+        words::layout(plan.parallelism),
         settings.max_model_len,
         settings.max_num_batched_tokens,
         settings.max_num_seqs,
@@ -255,19 +216,6 @@ fn verdict(plan: &MemoryPlan) -> String {
     text
 }
 
-/// A whole number with commas.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Height of a picture of so many bars, in pixels. Letters, and with them the bars, grow with the root of the height.
 fn height_of_bars(count: usize) -> u32 {
     let count = u32::try_from(count).unwrap_or(u32::MAX).min(90);
@@ -276,24 +224,14 @@ fn height_of_bars(count: usize) -> u32 {
 
 /// Plans what was asked for.
 pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitStatus> {
-    let accelerators = arguments.hardware.accelerators()?;
-    let accelerator = accelerators.find(&arguments.gpu)?;
-    let rules = arguments.engine.map_or_else(|| Ok(EngineRules::of_default_version()), EngineRules::of)?;
+    let target = &arguments.target;
+    let accelerators = target.hardware.accelerators()?;
+    accelerators.find(&target.gpu)?;
+    let rules = target.rules()?;
     let model = arguments.model.load()?;
-    let total_gib = arguments.gpu_memory.unwrap_or(accelerator.memory_gib);
-    let serve = &arguments.settings.0;
-    let settings = EngineSettings::resolve(serve, &rules, &model.architecture, total_gib, &accelerator.name)?;
-    let nodes =
-        Nodes { count: arguments.nodes, gpus_per_node: arguments.gpus_per_node.unwrap_or(accelerator.gpus_per_node) };
     let request = PlanRequest {
-        model: &model,
-        accelerator,
-        total_gib,
-        rules: &rules,
-        settings,
-        parallelism: Parallelism::from_args(serve)?,
-        nodes,
         concurrency: arguments.concurrency,
+        ..target.request(&target.settings.0, &model, &accelerators, &rules)?
     };
     let answer = if arguments.sweep {
         PlanAnswer::Sweep { plans: memory::sweep(&request, arguments.max_gpus) }
@@ -309,14 +247,4 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         picture::write(&plot::plans(&plans), path, &appearance)?;
     }
     output::print(&answer, format)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
 }

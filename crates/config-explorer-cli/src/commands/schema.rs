@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::accelerators::AcceleratorList;
 use super::calibrate::CalibrateAnswer;
+use super::estimate::EstimateAnswer;
 use super::models::ModelList;
 use super::plan::PlanAnswer;
 use super::runs::{CompareAnswer, ImportAnswer, RepeatList, RunList, ScenarioList};
@@ -15,8 +16,9 @@ use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
 /// The answers that have a schema.
-const SCHEMAS: [Entry; 13] = [
+const SCHEMAS: [Entry; 14] = [
     Entry::of::<PlanAnswer>(),
+    Entry::of::<EstimateAnswer>(),
     Entry::of::<AcceleratorList>(),
     Entry::of::<ModelList>(),
     Entry::of::<ImportAnswer>(),

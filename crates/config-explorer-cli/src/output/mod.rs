@@ -5,6 +5,7 @@
 
 pub(crate) mod bar;
 mod table;
+pub(crate) mod words;
 
 use std::io::Write;
 

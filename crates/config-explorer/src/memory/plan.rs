@@ -3,7 +3,7 @@
 use super::account::{Accounting, CannotRun, StageAccounting};
 use super::summary::{
     AcceleratorSummary, EngineSummary, ExpertsSummary, KvCacheSummary, LayerSummary, MemoryPerGpu, MemoryPlan,
-    ModelSummary, ParallelismSummary, RankMemory, SettingsSummary,
+    ModelSummary, RankMemory, SettingsSummary,
 };
 use super::{PlanRequest, kv_cache::KvCacheRefusal};
 use crate::engine::EngineSettings;
@@ -41,13 +41,7 @@ fn blank(request: &PlanRequest<'_>) -> MemoryPlan {
             },
         },
         accelerator: AcceleratorSummary { name: request.accelerator.name.clone(), memory_gib: request.total_gib },
-        parallelism: ParallelismSummary {
-            tp: parallelism.tensor(),
-            pp: parallelism.pipeline(),
-            dp: parallelism.data(),
-            ep: parallelism.expert_ranks(),
-            dcp: parallelism.decode_context(),
-        },
+        parallelism: (*parallelism).into(),
         gpus: parallelism.gpus(),
         memory_per_gpu: None,
         ranks: Vec::new(),

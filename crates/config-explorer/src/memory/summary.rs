@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ActivationPhase;
+use crate::deployment::Parallelism;
 use crate::engine::AccountingBasis;
 use crate::model::{ModelSource, WeightsSource};
 
@@ -153,6 +154,18 @@ pub struct ParallelismSummary {
     pub ep: u32,
     /// Decode context.
     pub dcp: u32,
+}
+
+impl From<Parallelism> for ParallelismSummary {
+    fn from(parallelism: Parallelism) -> Self {
+        Self {
+            tp: parallelism.tensor(),
+            pp: parallelism.pipeline(),
+            dp: parallelism.data(),
+            ep: parallelism.expert_ranks(),
+            dcp: parallelism.decode_context(),
+        }
+    }
 }
 
 /// Memory of one GPU, GiB. `weights + activation + non_torch + kv_cache` (and `cuda_graph`, where this version counts it)

@@ -2,8 +2,8 @@
 //!
 //! In: a [`Chart`], which says what is shown and nothing about how it is drawn. The functions of [`charts`] make one for
 //! each question: how a metric follows the load ([`scenario`]), what one metric costs in another ([`tradeoff`]), which
-//! configurations nothing beats ([`pareto`]), how values spread ([`histogram`]), what fills the memory ([`memory`]);
-//! [`picture`] and [`plans`] make them from runs and memory plans.
+//! configurations nothing beats ([`pareto`]), how values spread ([`histogram`]), what fills the memory ([`memory`]), how
+//! an estimated latency follows the load ([`load_curve`]); [`picture`] and [`plans`] make them from runs and memory plans.
 //! Out: SVG, PNG, or one HTML file that needs nothing else and lets the reader hover, zoom and choose ([`Chart::render`]).
 //!
 //! The SVG is written here, with a layout of our own: no crate looked at places point labels without overlap, cuts long
@@ -16,6 +16,7 @@ pub mod charts;
 mod html;
 mod labels;
 mod layout;
+mod load_curve;
 mod palette;
 mod plans;
 mod png;
@@ -32,6 +33,7 @@ pub use chart::{
     Axis, Bar, Bars, Bin, Chart, Content, Emphasis, Limit, Marks, Point, ScaleKind, Segment, Series, Side, Xy,
 };
 pub use charts::{histogram, memory, pareto, scenario, tradeoff};
+pub use load_curve::{Against, Latency, load_curve};
 pub use plans::plans;
 pub use runs::{Choice, Picture, picture};
 

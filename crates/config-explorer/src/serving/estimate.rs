@@ -6,7 +6,7 @@ use super::open::{at_once, open};
 use super::prediction::{Bound, Intervals, OperatorBreakdown, Prediction, Statistics, Throughput, Utilisation};
 use super::steady::{Steady, closed};
 use super::traffic::{Load, Traffic};
-use crate::latency::{BoundBy, Chunk, Configuration, Decodes, OperatorTime, StepTimes, breakdown};
+use crate::latency::{Chunk, Configuration, Decodes, OperatorTime, StepTimes, breakdown};
 use crate::{Error, Result};
 
 /// Engines of one kind.
@@ -304,11 +304,5 @@ fn operators(traffic: &Traffic, role: &Role<'_>, step: &StepTimes, steady: &Stea
     } else {
         whole.bound_by().into()
     };
-    let line = |share: crate::latency::OperatorShare| OperatorBreakdown {
-        operator: share.operator,
-        ms: share.time.total_us / 1e3,
-        bound_by: if share.operator == "host" { BoundBy::Overhead } else { share.time.bound_by() },
-        roofline_ms: share.time.roofline_us / 1e3,
-    };
-    (shares.into_iter().map(line).collect(), bound_by)
+    (shares.into_iter().map(Into::into).collect(), bound_by)
 }

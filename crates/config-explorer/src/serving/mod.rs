@@ -9,9 +9,11 @@
 //! The mean of a closed loop with a number of requests includes the burst in which all clients start, as benchmark
 //! clients report it.
 
+mod curve;
 mod disaggregated;
 mod engine;
 mod estimate;
+mod explain;
 mod intervals;
 mod lane;
 mod open;
@@ -19,7 +21,9 @@ mod prediction;
 mod steady;
 mod traffic;
 
+pub use curve::{CurvePoint, LoadKind, curve};
 pub use engine::{Capacity, Engine};
 pub use estimate::{Deployment, OperatingPoint, Role, estimate, operating_point};
+pub use explain::{ExplainedStep, StepKind, explain};
 pub use prediction::{Bound, Intervals, OperatorBreakdown, Prediction, Statistics, Throughput, Utilisation};
 pub use traffic::{Load, Traffic};

@@ -1,0 +1,292 @@
+//! `estimate MODEL --gpu G --input-len I --output-len O (--concurrency N | --rate R)`: how fast will it be?
+
+mod answer;
+mod curves;
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use config_explorer::engine::ServeArgs;
+use config_explorer::latency::Calibration;
+use config_explorer::memory::PlanRequest;
+use config_explorer::serving::{self, Capacity, Deployment, Engine, Load, LoadKind, Traffic};
+
+pub(crate) use answer::EstimateAnswer;
+use answer::{OneEstimate, RoleLine};
+
+use crate::ExitStatus;
+use crate::arguments::model::ModelArgs;
+use crate::arguments::target::TargetArgs;
+use crate::output::{self, Format};
+
+/// Arguments of `estimate`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    traffic: TrafficArgs,
+
+    #[command(flatten)]
+    pools: PoolArgs,
+
+    /// Show the operators of a step that decodes and of one that computes a prompt.
+    #[arg(long)]
+    explain: bool,
+
+    #[command(flatten)]
+    curve: CurveArgs,
+
+    /// Latency coefficients that `calibrate` wrote, instead of the built-in ones.
+    #[arg(long, value_name = "FILE")]
+    coefficients: Option<PathBuf>,
+
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+/// What arrives.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
+struct TrafficArgs {
+    /// Mean length of a prompt, tokens.
+    #[arg(long, value_name = "TOKENS")]
+    input_len: u32,
+
+    /// Mean length of an output, tokens.
+    #[arg(long, value_name = "TOKENS")]
+    output_len: u32,
+
+    /// Clients over the whole deployment, each sending its next request when the last one ends.
+    #[arg(long, value_name = "N", alias = "batch-size", conflicts_with_all = ["rate", "curve"],
+          required_unless_present_any = ["rate", "curve"])]
+    concurrency: Option<u32>,
+
+    /// Requests per second over the whole deployment, arriving at random.
+    #[arg(long, value_name = "R", conflicts_with = "curve")]
+    rate: Option<f64>,
+
+    /// Requests of the whole run, the initial burst of all clients included; by default the burst does not count.
+    #[arg(long, value_name = "N", requires = "concurrency")]
+    requests: Option<u64>,
+
+    /// Share of the prompts' tokens that the prefix cache holds.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    prefix_hit_rate: f64,
+}
+
+/// How many engines of which kind.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Deployment")]
+struct PoolArgs {
+    /// Engines that share the load.
+    #[arg(long, value_name = "N", default_value = "1")]
+    replicas: NonZeroU32,
+
+    /// Engines that only compute prompts; with `--decode-replicas`.
+    #[arg(long, value_name = "N", requires = "decode_replicas", conflicts_with = "replicas")]
+    prefill_replicas: Option<NonZeroU32>,
+
+    /// Tensor-parallel size of those, where it differs from `--tp`; `--prefill-pp` and `--prefill-dp` likewise.
+    #[arg(long, value_name = "N", requires = "prefill_replicas")]
+    prefill_tp: Option<NonZeroU32>,
+
+    #[arg(long, value_name = "N", requires = "prefill_replicas", hide = true)]
+    prefill_pp: Option<NonZeroU32>,
+
+    #[arg(long, value_name = "N", requires = "prefill_replicas", hide = true)]
+    prefill_dp: Option<NonZeroU32>,
+
+    /// Engines that only decode.
+    #[arg(long, value_name = "N", requires = "prefill_replicas")]
+    decode_replicas: Option<NonZeroU32>,
+
+    /// Tensor-parallel size of those, where it differs from `--tp`; `--decode-pp` and `--decode-dp` likewise.
+    #[arg(long, value_name = "N", requires = "decode_replicas")]
+    decode_tp: Option<NonZeroU32>,
+
+    #[arg(long, value_name = "N", requires = "decode_replicas", hide = true)]
+    decode_pp: Option<NonZeroU32>,
+
+    #[arg(long, value_name = "N", requires = "decode_replicas", hide = true)]
+    decode_dp: Option<NonZeroU32>,
+}
+
+/// The curve of latency against load.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Curve")]
+struct CurveArgs {
+    /// Estimate from a light load to saturation, over the clients or over the rate.
+    #[arg(long, value_name = "LOAD", num_args = 0..=1, require_equals = true, default_missing_value = "concurrency",
+          conflicts_with = "explain")]
+    curve: Option<LoadName>,
+
+    /// One curve more, for the same engine with these flags in place of its own, such as "--tp 2"; may be repeated.
+    #[arg(long, value_name = "FLAGS", requires = "curve", allow_hyphen_values = true)]
+    compare: Vec<String>,
+
+    /// Picture to write: .svg, .png or .html.
+    #[arg(long, value_name = "FILE", requires = "curve")]
+    out: Option<PathBuf>,
+
+    /// Latency in the picture.
+    #[arg(long, value_name = "METRIC", default_value = "tpot", requires = "out")]
+    metric: curves::Metric,
+
+    /// What the picture sets it against.
+    #[arg(long, value_name = "AXIS", default_value = "load", requires = "out")]
+    against: curves::Axis,
+}
+
+/// What grows along a curve.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LoadName {
+    Concurrency,
+    Rate,
+}
+
+impl From<LoadName> for LoadKind {
+    fn from(name: LoadName) -> Self {
+        match name {
+            LoadName::Concurrency => Self::Concurrency,
+            LoadName::Rate => Self::Rate,
+        }
+    }
+}
+
+impl TrafficArgs {
+    /// A curve brings its own load; one client stands for it until then.
+    fn resolve(&self) -> config_explorer::Result<Traffic> {
+        let load = match self.rate {
+            Some(rate_per_s) => Load::Open { rate_per_s },
+            None => Load::Closed {
+                clients: self.concurrency.map_or(1.0, f64::from),
+                requests: self.requests.map(|requests| requests as f64),
+            },
+        };
+        Traffic::new(f64::from(self.input_len), f64::from(self.output_len), self.prefix_hit_rate, load)
+    }
+}
+
+/// Engines of one kind, as they were asked for.
+struct Pool {
+    role: &'static str,
+    replicas: u32,
+    serve: ServeArgs,
+}
+
+impl PoolArgs {
+    /// The pools, prefill before decode.
+    fn resolve(&self, serve: &ServeArgs) -> Vec<Pool> {
+        let pool = |role, replicas: NonZeroU32, [tp, pp, dp]: [Option<NonZeroU32>; 3]| {
+            let mut serve = serve.clone();
+            serve.tensor_parallel_size = tp.or(serve.tensor_parallel_size);
+            serve.pipeline_parallel_size = pp.or(serve.pipeline_parallel_size);
+            serve.data_parallel_size = dp.or(serve.data_parallel_size);
+            Pool { role, replicas: replicas.get(), serve }
+        };
+        match (self.prefill_replicas, self.decode_replicas) {
+            (Some(prefill), Some(decode)) => vec![
+                pool("prefill", prefill, [self.prefill_tp, self.prefill_pp, self.prefill_dp]),
+                pool("decode", decode, [self.decode_tp, self.decode_pp, self.decode_dp]),
+            ],
+            _ => vec![pool("both", self.replicas, [None; 3])],
+        }
+    }
+}
+
+/// A deployment whose engines were sized.
+struct SizedDeployment<'a> {
+    roles: Vec<RoleLine>,
+    engines: Vec<(Engine, u32)>,
+    calibration: &'a Calibration,
+}
+
+impl<'a> SizedDeployment<'a> {
+    fn new<'b>(
+        pools: &[Pool],
+        traffic: &Traffic,
+        calibration: &'a Calibration,
+        request: impl Fn(&ServeArgs) -> config_explorer::Result<PlanRequest<'b>>,
+    ) -> config_explorer::Result<Self> {
+        let mut sized = Self { roles: Vec::new(), engines: Vec::new(), calibration };
+        for pool in pools {
+            let request = request(&pool.serve)?;
+            let gpus = request.parallelism.gpus() * pool.replicas;
+            let parallelism = request.parallelism.into();
+            sized.roles.push(RoleLine { role: pool.role, replicas: pool.replicas, parallelism, gpus });
+            sized.engines.push((Engine::new(&request, traffic)?, pool.replicas));
+        }
+        Ok(sized)
+    }
+
+    /// Why it does not fit, where it does not.
+    fn refusal(&self) -> Option<String> {
+        self.roles.iter().zip(&self.engines).find_map(|(role, (engine, _))| match &engine.capacity {
+            Capacity::Fits { .. } => None,
+            Capacity::DoesNotFit { reason } if role.role == "both" => Some(reason.clone()),
+            Capacity::DoesNotFit { reason } => Some(format!("{}: {reason}", role.role)),
+        })
+    }
+
+    fn deployment(&self) -> anyhow::Result<Deployment<'_>> {
+        Ok(match self.engines.as_slice() {
+            [(engine, replicas)] => Deployment::Aggregated(engine.role(*replicas, self.calibration)?),
+            [(prefill, prefills), (decode, decodes)] => Deployment::Disaggregated {
+                prefill: prefill.role(*prefills, self.calibration)?,
+                decode: decode.role(*decodes, self.calibration)?,
+            },
+            _ => anyhow::bail!("a deployment has one pool or two"),
+        })
+    }
+}
+
+/// Estimates what was asked for.
+pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitStatus> {
+    let target = &arguments.target;
+    let traffic = arguments.traffic.resolve()?;
+    let picture = arguments.curve.out.as_ref().map(|path| config_explorer::plot::Format::of(path)).transpose()?;
+    let accelerators = target.hardware.accelerators()?;
+    let accelerator = accelerators.find(&target.gpu)?;
+    let rules = target.rules()?;
+    let read = arguments.coefficients.as_ref().map(|path| Calibration::read(path)).transpose()?;
+    let calibration = read.as_ref().unwrap_or_else(|| Calibration::built_in());
+    let model = arguments.model.load()?;
+    let size = |serve: &ServeArgs| {
+        let request = |serve: &ServeArgs| target.request(serve, &model, &accelerators, &rules);
+        SizedDeployment::new(&arguments.pools.resolve(serve), &traffic, calibration, request)
+    };
+    let serve = &target.settings.0;
+
+    if let Some(kind) = arguments.curve.curve {
+        let answer = curves::draw(arguments, kind.into(), &model.id, &traffic, size)?;
+        if let (Some(path), Some(picture)) = (&arguments.curve.out, picture) {
+            let chart = curves::chart(arguments, &answer, kind.into(), &accelerator.name);
+            let bytes = chart.render(picture, &config_explorer::plot::Appearance::default())?;
+            std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))?;
+        }
+        return output::print(&EstimateAnswer::Curves(answer), format);
+    }
+    let sized = size(serve)?;
+    let answer = match sized.refusal() {
+        Some(reason) => EstimateAnswer::DoesNotFit { fits: false, reason },
+        None => {
+            let deployment = sized.deployment()?;
+            let prediction = serving::estimate(&deployment, &traffic)?;
+            let steps = arguments.explain.then(|| serving::explain(&deployment, &traffic, &prediction).into());
+            EstimateAnswer::One(Box::new(OneEstimate {
+                model: model.id.clone(),
+                accelerator: accelerator.name.clone(),
+                engine_version: rules.version.to_string(),
+                deployment: sized.roles,
+                traffic: (&traffic).into(),
+                prediction,
+                steps,
+            }))
+        }
+    };
+    output::print(&answer, format)
+}

@@ -1,0 +1,37 @@
+//! Words for quantities that several answers name.
+
+use config_explorer::memory::ParallelismSummary;
+
+/// A layout by the sizes that matter, such as `TP 2, EP 2`.
+pub(crate) fn layout(layout: ParallelismSummary) -> String {
+    let mut words = vec![format!("TP {}", layout.tp)];
+    for (name, size) in [("PP", layout.pp), ("DP", layout.dp), ("EP", layout.ep), ("DCP", layout.dcp)] {
+        if size > 1 {
+            words.push(format!("{name} {size}"));
+        }
+    }
+    words.join(", ")
+}
+
+/// A whole number with commas.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}
