@@ -346,4 +346,50 @@ fn pictures_are_written() {
     let output = program.run("plan Qwen/Qwen3-32B --gpu H100 --offline --tp 2 --plot plan.svg");
     assert!(output.status.success());
     assert!(std::fs::read_to_string(program.home().join("plan.svg")).unwrap().contains("KV cache"));
+fn estimates() {
+    let qwen = "estimate Qwen/Qwen3-32B --gpu H100 --offline --engine vllm@0.19.1 --input-len 1000 --output-len 200";
+    snapshot!("estimate_concurrency", &format!("{qwen} --tp 2 --concurrency 32"));
+    snapshot!("estimate_json", &format!("{qwen} --tp 2 --rate 2 -o json"));
+    snapshot!("estimate_csv", &format!("{qwen} --tp 2 --replicas 2 --rate 2 -o csv"));
+    snapshot!("estimate_explained", &format!("{qwen} --tp 2 --concurrency 32 --explain"));
+    snapshot!("estimate_saturated", &format!("{qwen} --tp 2 --rate 1000"));
+    snapshot!(
+        "estimate_pools",
+        &format!("{qwen} --prefill-replicas 2 --prefill-tp 2 --decode-replicas 1 --decode-tp 4 --rate 4")
+    );
+    snapshot!("estimate_does_not_fit", &format!("{qwen} --concurrency 1"));
+    snapshot!("estimate_does_not_fit_json", &format!("{qwen} --concurrency 1 -o json"));
+    snapshot!("estimate_curve", &format!("{qwen} --curve --compare --tp=2 --compare --tp=4 -o csv"));
+    snapshot!("estimate_curve_rate", &format!("{qwen} --tp 2 --curve=rate"));
+}
+
+#[test]
+fn estimates_that_cannot_be_made() {
+    let qwen = "estimate Qwen/Qwen3-32B --offline --tp 2";
+    snapshot!("estimate_unknown_gpu", &format!("{qwen} --gpu H1000 --input-len 1 --output-len 1 --rate 1"));
+    snapshot!("estimate_no_load", &format!("{qwen} --gpu H100 --input-len 1 --output-len 1"));
+    snapshot!("estimate_zero_length", &format!("{qwen} --gpu H100 --input-len 0 --output-len 1 --rate 1"));
+    snapshot!("estimate_zero_rate", &format!("{qwen} --gpu H100 --input-len 1 --output-len 1 --rate 0"));
+    snapshot!("estimate_beyond_the_model", &format!("{qwen} --gpu H100 --input-len 50000 --output-len 1 --rate 1"));
+    snapshot!(
+        "estimate_unknown_picture",
+        &format!("{qwen} --gpu H100 --input-len 1 --output-len 1 --curve --out curve.pdf")
+    );
+    snapshot!(
+        "estimate_no_coefficients",
+        &format!("{qwen} --gpu H100 --input-len 1 --output-len 1 --rate 1 --coefficients missing.toml")
+    );
+}
+
+#[test]
+fn a_curve_is_drawn_in_every_format() {
+    let program = Program::new();
+    for (name, start) in [("a.svg", b"<svg".as_slice()), ("a.png", b"\x89PNG"), ("a.html", b"<!doctype html>")] {
+        let output = program.run(&format!(
+            "estimate Qwen/Qwen3-32B --gpu H100 --offline --tp 2 --input-len 1000 --output-len 200 --curve --out {name}"
+        ));
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let bytes = std::fs::read(program.home().join(name)).unwrap();
+        assert!(bytes.to_ascii_lowercase().starts_with(&start.to_ascii_lowercase()), "{name}");
+    }
 }

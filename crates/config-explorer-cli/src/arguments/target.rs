@@ -66,10 +66,7 @@ impl TargetArgs {
         Ok(PlanRequest {
             settings: EngineSettings::resolve(serve, rules, &model.architecture, total_gib, &accelerator.name)?,
             parallelism: Parallelism::from_args(serve)?,
-            nodes: Nodes {
-                count: self.nodes,
-                gpus_per_node: self.gpus_per_node.unwrap_or(accelerator.gpus_per_node),
-            },
+            nodes: Nodes { count: self.nodes, gpus_per_node: self.gpus_per_node.unwrap_or(accelerator.gpus_per_node) },
             concurrency: None,
             model,
             accelerator,

@@ -63,8 +63,7 @@ const CLIENTS_MAX: f64 = 65_536.0;
 /// Where throughput grows by less than this part of what the clients grow by, more of them only wait.
 const GAIN_LEAST: f64 = 0.02;
 /// Loads of a curve over the rate, as shares of the most that is served. Queues grow without bound towards 1.
-const RATE_SHARES: [f64; 16] =
-    [0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.84, 0.88, 0.92, 0.95, 0.97];
+const RATE_SHARES: [f64; 16] = [0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.84, 0.88, 0.92, 0.95, 0.97];
 
 /// The curve of a deployment for requests of the traffic's lengths; its load does not matter.
 ///

@@ -143,8 +143,7 @@ pub(super) fn draw<'a>(
         let configuration = name.unwrap_or_else(layouts);
         let gpus = sized.roles.iter().map(|role| role.gpus).sum();
         let reason = sized.refusal();
-        let points =
-            if reason.is_none() { curve(&sized.deployment()?, traffic, kind)? } else { Vec::new() };
+        let points = if reason.is_none() { curve(&sized.deployment()?, traffic, kind)? } else { Vec::new() };
         curves.push(Curve { configuration, gpus, points, reason });
     }
     Ok(CurveAnswer { model: model.to_owned(), load: kind, curves })
@@ -167,9 +166,11 @@ pub(super) fn chart(arguments: &Arguments, answer: &CurveAnswer, kind: LoadKind,
     };
     let mut chart = load_curve(&facts, &curves, kind, latency, against);
     chart.notes.extend(
-        answer.curves.iter().filter(|curve| curve.reason.is_some()).map(|curve| {
-            format!("{} does not fit.", curve.configuration)
-        }),
+        answer
+            .curves
+            .iter()
+            .filter(|curve| curve.reason.is_some())
+            .map(|curve| format!("{} does not fit.", curve.configuration)),
     );
     chart
 }
