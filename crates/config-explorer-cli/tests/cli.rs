@@ -357,8 +357,6 @@ fn estimates() {
         "estimate_pools",
         &format!("{qwen} --prefill-replicas 2 --prefill-tp 2 --decode-replicas 1 --decode-tp 4 --rate 4")
     );
-    snapshot!("estimate_does_not_fit", &format!("{qwen} --concurrency 1"));
-    snapshot!("estimate_does_not_fit_json", &format!("{qwen} --concurrency 1 -o json"));
     snapshot!("estimate_curve", &format!("{qwen} --curve --compare --tp=2 --compare --tp=4 -o csv"));
     snapshot!("estimate_curve_rate", &format!("{qwen} --tp 2 --curve=rate"));
 }
