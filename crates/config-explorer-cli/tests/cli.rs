@@ -346,6 +346,9 @@ fn pictures_are_written() {
     let output = program.run("plan Qwen/Qwen3-32B --gpu H100 --offline --tp 2 --plot plan.svg");
     assert!(output.status.success());
     assert!(std::fs::read_to_string(program.home().join("plan.svg")).unwrap().contains("KV cache"));
+}
+
+#[test]
 fn estimates() {
     let qwen = "estimate Qwen/Qwen3-32B --gpu H100 --offline --engine vllm@0.19.1 --input-len 1000 --output-len 200";
     snapshot!("estimate_concurrency", &format!("{qwen} --tp 2 --concurrency 32"));
