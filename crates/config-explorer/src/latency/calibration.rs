@@ -244,9 +244,10 @@ impl Calibration {
         self.interval.get(&regime).unwrap_or(&WIDEST)
     }
 
-    /// End-to-end measurements of this accelerator are behind it.
+    /// End-to-end measurements of this accelerator's generation are behind it: an accelerator whose kernels were measured
+    /// needs no more (the errors of GPUs left out are those of models left out).
     pub fn covers(&self, accelerator: &Accelerator) -> bool {
-        self.accelerators.contains(&accelerator.name)
+        self.generation.contains_key(super::generation(accelerator))
     }
 
     /// A multiplier of a generation.

@@ -32,6 +32,19 @@ pub(super) struct PrefillKernel {
     pub(super) reach: f64,
 }
 
+impl PrefillKernel {
+    /// Pairs of a query and a key it sees, for `tokens` queries after `context` keys. Exact, so that a prompt has as many
+    /// in chunks as at once (the reference's 2.3 takes the lesser of all pairs and the reach of every query).
+    pub(super) fn pairs(&self, tokens: f64, context: f64) -> f64 {
+        let end = context + tokens;
+        // Up to the reach a query sees all that is before it.
+        let (from, to) = (context.min(self.reach), end.min(self.reach));
+        let triangle = (to - from) * f64::midpoint(from, to);
+        let beyond = (end - to) - (context - from);
+        if beyond > 0.0 { triangle + beyond * self.reach } else { triangle }
+    }
+}
+
 /// Attention of all layers: what depends on the sequences rather than on the number of tokens.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Mixers {

@@ -128,8 +128,19 @@ impl StepTimes {
 
     /// All but the attention of a step of so many tokens and sampled sequences.
     pub(crate) fn shared_us(&self, tokens: f64, sampled: f64, prefills: bool) -> f64 {
+        self.tokens.at(tokens) + self.besides_us(tokens, sampled, prefills)
+    }
+
+    /// The same without the padding to CUDA graphs: for the difference between two mean steps, which the edges of graphs
+    /// would make jump.
+    pub(crate) fn unpadded_us(&self, tokens: f64, sampled: f64, prefills: bool) -> f64 {
+        self.tokens.between(tokens) + self.besides_us(tokens, sampled, prefills)
+    }
+
+    /// Head and host.
+    fn besides_us(&self, tokens: f64, sampled: f64, prefills: bool) -> f64 {
         let eager = if prefills && tokens > GRAPH_TOKENS as f64 { self.eager_us } else { 0.0 };
-        self.tokens.at(tokens) + self.head.at(sampled) + eager + self.host_us + self.host_per_sequence_us * sampled
+        self.head.at(sampled) + eager + self.host_us + self.host_per_sequence_us * sampled
     }
 
     /// Attention of the decoding sequences.
@@ -156,13 +167,12 @@ impl StepTimes {
         if tokens <= 0.0 {
             return 0.0;
         }
-        // c (x + c/2) pairs at efficiency 1 / (1 + half / (c + 2x)) are c/2 (2x + c + half).
-        let seen = tokens + 2.0 * context;
+        // c (x + c/2) pairs at efficiency 1 / (1 + half / (c + 2x)) take the time of half c/2 pairs more.
         let kernels: f64 = self
             .mixers
             .prefill_kernels
             .iter()
-            .map(|kernel| kernel.us_per_pair * tokens / 2.0 * (seen.min(2.0 * kernel.reach) + kernel.half_length))
+            .map(|kernel| kernel.us_per_pair * (kernel.pairs(tokens, context) + kernel.half_length * tokens / 2.0))
             .sum();
         self.mixers.prefill_floor_us + self.mixers.prefill_token_us * tokens + kernels
     }

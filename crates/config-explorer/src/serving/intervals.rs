@@ -34,7 +34,8 @@ pub(super) fn interval(traffic: &Traffic, configuration: &Configuration<'_>, ste
         }
     }
     if !configuration.calibration.covers(configuration.accelerator) && warnings.is_empty() {
-        warnings.push(format!("no end-to-end measurement of {accelerator} is behind the calibration"));
+        warnings
+            .push(format!("no end-to-end measurement of {accelerator} or its generation is behind the calibration"));
     }
     if configuration.parallelism.pipeline() > 1 || configuration.parallelism.data() > 1 {
         warnings.push("pipeline and data parallelism were not validated end to end".to_owned());

@@ -16,8 +16,11 @@ pub(super) struct Lane<'a> {
     /// Prompt tokens found in the prefix cache.
     pub(super) cached: f64,
     pub(super) output: f64,
-    /// Sequences that the KV cache and `max_num_seqs` hold.
+    /// Sequences that run at most: those that the KV cache and `max_num_seqs` hold, and no more than steps full of
+    /// prompts can start while the others decode.
     pub(super) sequences_max: f64,
+    /// The KV cache or `max_num_seqs` is that limit.
+    pub(super) capacity_limits: bool,
 }
 
 /// Costs of steps with a number of running sequences, at least one, us.
@@ -45,8 +48,11 @@ impl<'a> Lane<'a> {
             return None;
         }
         let cached = (input * hit_rate).min(input - 1.0);
-        let sequences_max = (kv_tokens / (input + output / 2.0)).min(step.max_num_seqs);
-        Some(Self { step, computed: input - cached, cached, output, sequences_max })
+        let computed = input - cached;
+        let capacity = (kv_tokens / (input + output / 2.0)).min(step.max_num_seqs);
+        let started = (output * step.max_num_batched_tokens / computed).max(1.0);
+        let (sequences_max, capacity_limits) = (capacity.min(started), capacity <= started);
+        Some(Self { step, computed, cached, output, sequences_max, capacity_limits })
     }
 
     pub(super) fn prompt(&self) -> f64 {
@@ -86,10 +92,11 @@ impl<'a> Lane<'a> {
     pub(super) fn costs(&self, running: f64) -> Costs {
         let decode_us = self.decode_us(running);
         let others = (running - 1.0).max(0.0);
-        let beside = self.decodes(others);
-        let decode_attention_us = self.step.decode_attention_us(beside);
-        let step = |tokens: f64, prompts: f64, attention_us: f64| {
-            self.step.shared_us(others + tokens, others + prompts, true) + decode_attention_us + attention_us
+        let [all, beside] = [running, others].map(|running| self.step.decode_attention_us(self.decodes(running)));
+        let without_us = self.step.unpadded_us(running, running, false) + all;
+        // What a step with prompt tokens takes more than one without.
+        let added_us = |tokens: f64, prompts: f64, attention_us: f64| {
+            self.step.unpadded_us(others + tokens, others + prompts, true) + beside + attention_us - without_us
         };
         let budget = self.step.max_num_batched_tokens;
         if self.computed > budget {
@@ -99,17 +106,16 @@ impl<'a> Lane<'a> {
             let rest = self.computed - whole * budget;
             let middle = Chunk { tokens: budget, context: self.cached + (whole - 1.0) / 2.0 * budget };
             let last = Chunk { tokens: rest, context: self.cached + whole * budget };
-            let prompt_us = whole * (step(budget, 0.0, self.step.prefill_us(middle)) - decode_us)
-                + step(rest, 1.0, self.step.prefill_us(last))
-                - decode_us;
+            let prompt_us = whole * added_us(budget, 0.0, self.step.prefill_us(middle))
+                + added_us(rest, 1.0, self.step.prefill_us(last));
             return Costs { decode_us, prompt_us: prompt_us.max(0.0), packed_us: prompt_us.max(0.0) };
         }
         let chunk = Chunk { tokens: self.computed, context: self.cached };
         let attention_us = self.step.prefill_us(chunk);
-        let prompt_us = (step(self.computed, 1.0, attention_us) - decode_us).max(0.0);
+        let prompt_us = added_us(self.computed, 1.0, attention_us).max(0.0);
         let prompts = self.prompts_per_step();
-        let full_us = step(prompts * self.computed, prompts, prompts * attention_us);
-        let packed_us = ((full_us - decode_us) / prompts).clamp(0.0, prompt_us);
+        let packed_us =
+            (added_us(prompts * self.computed, prompts, prompts * attention_us) / prompts).clamp(0.0, prompt_us);
         Costs { decode_us, prompt_us, packed_us }
     }
 }

@@ -67,7 +67,7 @@ fn saturated(lane: &Lane<'_>) -> Steady {
         burst: (0.0, 0.0),
         running,
         rate: running / (lane.output * tpot_us),
-        capacity_bound: true,
+        capacity_bound: lane.capacity_limits,
         saturated: true,
     }
 }
@@ -100,7 +100,7 @@ pub(super) fn at_once(lane: &Lane<'_>, requests: f64) -> Steady {
         burst: (1.0, burst_us),
         running,
         rate: requests / makespan_us,
-        capacity_bound: waiting > 0.0,
+        capacity_bound: waiting > 0.0 && lane.capacity_limits,
         saturated: false,
     }
 }

@@ -127,18 +127,18 @@ pub(super) fn closed(lane: &Lane<'_>, clients: f64, waves: Option<f64>) -> Stead
     let excess = |running: f64| {
         let (costs, (tpot_us, _), (step_us, queue_us), _) = state(running);
         let decoding_us = lane.output * tpot_us;
-        let waiting_us = step_us + queue_us + costs.prompt_us;
+        let waiting_us = lane.request_us(running) + step_us + queue_us + costs.prompt_us;
         running - clients * decoding_us / (decoding_us + waiting_us)
     };
     let limit = lane.sequences_max.min(clients);
-    let capacity_bound = lane.sequences_max < clients && excess(limit) < 0.0;
-    let running = if capacity_bound { limit } else { root(excess, 0.0, limit) };
+    let full = lane.sequences_max < clients && excess(limit) < 0.0;
+    let running = if full { limit } else { root(excess, 0.0, limit) };
     let (costs, (tpot_us, _), (step_wait_us, mut queue_us), mut burst_us) = state(running);
     let rate = running / (lane.output * tpot_us);
     let least_us = costs.decode_us + costs.prompt_us;
-    if capacity_bound {
+    if full {
         // All clients that do not decode wait.
-        let waiting_us = clients / rate - lane.output * tpot_us;
+        let waiting_us = clients / rate - lane.output * tpot_us - lane.request_us(running);
         queue_us = queue_us.max(waiting_us - least_us - step_wait_us);
         let first = running / clients;
         burst_us = first * burst_us + (1.0 - first) * waiting_us;
@@ -155,7 +155,7 @@ pub(super) fn closed(lane: &Lane<'_>, clients: f64, waves: Option<f64>) -> Stead
         burst: (share, burst_us),
         running,
         rate,
-        capacity_bound,
+        capacity_bound: full && lane.capacity_limits,
         saturated: false,
     }
 }

@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use config_explorer::latency::Calibration;
 use config_explorer::serving::Prediction;
 use config_explorer::validate::latency::{
-    LatencyAccuracy, LeaveOut, MeasuredCase, MeasuredModels, MeasuredRun, MeasuredRuns, RelativeErrors, Scored,
-    intervals, leave_one_out,
+    LatencyAccuracy, LeaveOut, MeasuredCase, MeasuredModels, MeasuredRun, MeasuredRuns, RankingAccuracy,
+    RelativeErrors, Scored, intervals_by, leave_one_out,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -62,6 +62,8 @@ pub(crate) struct LatencyAnswer {
     rows: Vec<Row>,
     /// By load, then by GPU, model, precision, layout, prompt length and concurrency.
     accuracy: Vec<LatencyAccuracy>,
+    /// Whether configurations are put in the measured order.
+    ranking: RankingAccuracy,
     #[serde(skip)]
     columns: Vec<String>,
 }
@@ -120,8 +122,9 @@ impl Answer for LatencyAnswer {
 
     fn text(&self) -> String {
         format!(
-            "Errors: median / mean / within 20 % / bias (rows); intervals: share of measurements inside\n\n{}",
-            self.errors().draw()
+            "Errors: median / mean / within 20 % / bias (rows); intervals: share of measurements inside\n\n{}\n{}\n",
+            self.errors().draw(),
+            self.order()
         )
     }
 
@@ -129,14 +132,33 @@ impl Answer for LatencyAnswer {
         let predicted = self.rows.iter().filter(|row| row.prediction.is_some()).count();
         format!(
             "Predicted: {predicted} of {} rows. Each cell is the median and the mean of the absolute errors, the share of \
-             rows within 20 %, and the median of the signed errors, all in percent (rows that it rests on).\n\n{}",
+             rows within 20 %, and the median of the signed errors, all in percent (rows that it rests on).\n\n{}\n{}\n",
             self.rows.len(),
-            self.errors().markdown()
+            self.errors().markdown(),
+            self.order()
         )
     }
 }
 
 impl LatencyAnswer {
+    fn order(&self) -> String {
+        let RankingAccuracy {
+            workloads,
+            tpot_spearman,
+            ttft_spearman,
+            throughput_spearman,
+            choices,
+            choice_spearman,
+            best_among_top_3_percent,
+        } = self.ranking;
+        format!(
+            "Ranking: Spearman within a workload (model and lengths; median of {workloads}) TPOT {tpot_spearman:.3}, TTFT \
+             {ttft_spearman:.3}, throughput per GPU {throughput_spearman:.3}; among the configurations at one concurrency \
+             (median of {choices} choices) throughput per GPU {choice_spearman:.3}, and the measured best is among the \
+             first three in {best_among_top_3_percent:.0} %."
+        )
+    }
+
     fn errors(&self) -> Table {
         let mut table = Table::new(["group", "tpot", "ttft", "throughput", "tpot_in_interval", "ttft_in_interval"]);
         let cell = |errors: Option<RelativeErrors>| {
@@ -194,6 +216,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         .filter_map(|(row, prediction)| Some(Scored { row, prediction: prediction.as_ref().ok()? }))
         .collect();
     let accuracy = LatencyAccuracy::by_group(&scored);
+    let ranking = RankingAccuracy::of(&scored);
     let rows = rows
         .iter()
         .zip(predictions)
@@ -206,7 +229,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
             Row { cells, prediction: prediction.ok(), note }
         })
         .collect();
-    output::print(&LatencyAnswer { rows, accuracy, columns }, format)
+    output::print(&LatencyAnswer { rows, accuracy, ranking, columns }, format)
 }
 
 fn predict(case: &config_explorer::Result<MeasuredCase>, calibration: &Calibration) -> anyhow::Result<Prediction> {
@@ -245,7 +268,7 @@ fn predict_unseen(
         .collect();
     for (group, calibration) in &mut calibrations {
         let others: Vec<Scored<'_>> = fitted.iter().filter(|scored| by.group(scored.row) != group).copied().collect();
-        calibration.interval = intervals(&others, "of groups left out of the fit");
+        calibration.interval = intervals_by(&others, by, "of groups left out of the fit");
     }
     predict_all(&calibrations)
 }

@@ -1,15 +1,19 @@
 //! Latency: predictions beside measured operating points, and the calibration that is fitted to them.
 //!
 //! In: a table of measured runs ([`MeasuredRuns`]) and the configs of their models ([`MeasuredModels`]). Out: the
-//! prediction of every row, its error by group ([`LatencyAccuracy`]), the same with each model or GPU left out of the
+//! prediction of every row, its error by group ([`LatencyAccuracy`]) and their order ([`RankingAccuracy`]), the same with each model or GPU left out of the
 //! fit ([`leave_one_out`]), and a calibration ([`fit`]) with what the data tell of each coefficient.
 
 mod case;
 mod fit;
+mod ranking;
 mod runs;
 mod score;
 
 pub use case::{MeasuredCase, MeasuredModels};
-pub use fit::{Coefficient, FittedCoefficient, Observation, fit, interval};
+pub use fit::{Coefficient, FittedCoefficient, Observation, fit};
+pub use ranking::RankingAccuracy;
 pub use runs::{MeasuredRun, MeasuredRuns};
-pub use score::{LatencyAccuracy, LeaveOut, RelativeErrors, Scored, intervals, leave_one_out, observation};
+pub use score::{
+    LatencyAccuracy, LeaveOut, RelativeErrors, Scored, intervals, intervals_by, leave_one_out, observation,
+};

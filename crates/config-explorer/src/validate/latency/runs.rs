@@ -53,7 +53,7 @@ pub struct MeasuredRun {
     pub lengths: Option<(f64, f64)>,
     /// How requests arrived.
     pub load: Option<Load>,
-    /// Prompts share prefixes to an extent that the row does not tell.
+    /// Prompts share prefixes, to an extent that the row does not tell, and the engine has a prefix cache.
     pub shares_prefixes: bool,
     /// `ttft_mean_ms`
     pub ttft_mean_ms: Option<f64>,
@@ -61,6 +61,8 @@ pub struct MeasuredRun {
     pub tpot_mean_ms: Option<f64>,
     /// `out_tok_s`
     pub output_tokens_per_s: Option<f64>,
+    /// `req_s`: requests that were finished.
+    pub requests_per_s: Option<f64>,
     /// `quarantine`: why the row is not credible; empty if it is.
     pub quarantine: String,
 }
@@ -111,6 +113,7 @@ impl MeasuredRun {
         let lengths = number("isl_mean").or_else(|| number("isl")).zip(number("osl_mean").or_else(|| number("osl")));
         let clients = number("concurrency");
         let requests = number("n_requests");
+        let args = limits_in(cell("flags"));
         let load = match cell("load_kind") {
             "burst" => requests.or(clients).map(|requests| Load::Burst { requests }),
             "open" => number("rate_rps").map(|rate_per_s| Load::Open { rate_per_s }),
@@ -126,7 +129,7 @@ impl MeasuredRun {
             precision: cell("precision").to_owned(),
             fp8_kv_cache: cell("kv_cache_dtype").starts_with("fp8"),
             gpu: cell("gpu").to_owned(),
-            layout: layout(cell("source_repo"), ["tp", "pp", "dp", "ep", "replicas"].map(count)),
+            layout: ["tp", "pp", "dp", "ep", "replicas"].map(count),
             aggregated: !cell("layout").starts_with("P/D"),
             version: version_in(cell("engine_version")),
             async_scheduling: match cell("async_scheduling") {
@@ -134,31 +137,18 @@ impl MeasuredRun {
                 "0" => Some(false),
                 _ => None,
             },
-            args: limits_in(cell("flags")),
             lengths,
             load,
-            shares_prefixes: !matches!(cell("prefix_sharing"), "" | "none"),
+            shares_prefixes: !matches!(cell("prefix_sharing"), "" | "none")
+                && args.enable_prefix_caching != Some(false),
+            args,
             ttft_mean_ms: number("ttft_mean_ms"),
             tpot_mean_ms: number("tpot_best_ms").or_else(|| number("tpot_mean_ms")),
             output_tokens_per_s: number("out_tok_s"),
+            requests_per_s: number("req_s"),
             quarantine: cell("quarantine").to_owned(),
             cells,
         }
-    }
-}
-
-/// Sources that count data-parallel ranks within `tp`: their rows with `dp` above 1 are of `tp` GPUs whose attention is
-/// data-parallel (`n_gpu` of those rows is a product that the throughput per GPU contradicts).
-const DATA_WITHIN_TENSOR: [&str; 1] = ["ai-dynamo/aiconfigurator"];
-
-fn layout(source: &str, sizes: [u32; 5]) -> [u32; 5] {
-    match sizes {
-        [tensor, pipeline, data, expert, replicas]
-            if data > 1 && DATA_WITHIN_TENSOR.contains(&source) && tensor % data == 0 =>
-        {
-            [tensor / data, pipeline, data, expert, replicas]
-        }
-        sizes => sizes,
     }
 }
 
@@ -168,13 +158,14 @@ fn version_in(text: &str) -> Option<Version> {
     words.filter(|word| word.matches('.').count() >= 1).find_map(|word| word.trim_start_matches('v').parse().ok())
 }
 
-/// The limits of a step that a text of flags sets. Only these change the time of a step and are not columns.
+/// What a text of flags sets that changes the time of a step or of a prompt and is no column.
 fn limits_in(text: &str) -> ServeArgs {
     let mut limits = ServeArgs::default();
     if let Ok(args) = ServeArgs::parse_shell(text) {
         limits.max_num_batched_tokens = args.max_num_batched_tokens;
         limits.max_num_seqs = args.max_num_seqs;
         limits.enforce_eager = args.enforce_eager;
+        limits.enable_prefix_caching = args.enable_prefix_caching;
     }
     limits
 }

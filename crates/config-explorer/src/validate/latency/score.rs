@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{MeasuredCase, MeasuredRun, Observation, fit, interval};
-use crate::latency::{Calibration, Regime};
+use super::{MeasuredCase, MeasuredRun, Observation, fit};
+use crate::latency::{Calibration, IntervalQuantiles, Regime};
 use crate::serving::{Load, Prediction};
 
 /// Errors of one quantity over the rows of a group, percent.
@@ -103,12 +103,20 @@ impl Scored<'_> {
         residual(Some(self.prediction.throughput.output_tokens_per_s), self.row.output_tokens_per_s)
     }
 
+    /// Measured or predicted: requests arrive faster than they are finished.
+    fn falls_behind(&self, rate_per_s: f64) -> bool {
+        // A run ends with requests still under way, so a little less is finished than arrives.
+        const FINISHED_MIN: f64 = 0.95;
+        let behind = |finished: f64| finished < FINISHED_MIN * rate_per_s;
+        self.prediction.saturated || self.row.requests_per_s.is_some_and(behind)
+    }
+
     /// How requests arrive, what is beyond the calibration apart.
     fn load(&self) -> &'static str {
         match self.row.load {
             _ if self.row.shares_prefixes => "prefix sharing",
-            Some(Load::Open { .. }) if self.prediction.saturated => "open loop, saturated",
-            Some(Load::Open { .. }) => "open loop",
+            Some(Load::Open { rate_per_s }) if self.falls_behind(rate_per_s) => "open loop, saturated",
+            Some(Load::Open { .. }) => "open loop, below saturation",
             Some(Load::Burst { .. }) => "burst",
             _ if self.prediction.regime == Regime::Extrapolated => "closed loop, extrapolated",
             _ => "closed loop",
@@ -212,18 +220,54 @@ pub fn leave_one_out(rows: &[(&MeasuredRun, &MeasuredCase)], by: LeaveOut) -> BT
     groups
 }
 
+/// [`intervals_by`] the models that were left out.
+pub fn intervals(unseen: &[Scored<'_>], basis: &str) -> BTreeMap<Regime, IntervalQuantiles> {
+    intervals_by(unseen, LeaveOut::Model, basis)
+}
+
 /// The intervals of each regime, from predictions of rows whose group the calibration had not seen.
-pub fn intervals(unseen: &[Scored<'_>], basis: &str) -> BTreeMap<Regime, crate::latency::IntervalQuantiles> {
-    let mut residuals: BTreeMap<Regime, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
-    for scored in unseen {
-        let of_regime = residuals.entry(scored.prediction.regime).or_default();
-        of_regime.0.extend(scored.tpot());
-        of_regime.1.extend(scored.ttft());
-    }
+///
+/// The next case is of a group that is not among these. So each group counts the same, however many rows it has, and an
+/// interval reaches beyond the mean of the groups' quantiles by the standard error of that mean.
+pub fn intervals_by(unseen: &[Scored<'_>], by: LeaveOut, basis: &str) -> BTreeMap<Regime, IntervalQuantiles> {
     // A few rows make no distribution.
     const ROWS_MIN: usize = 20;
-    let enough = residuals.into_iter().filter(|(_, (tpot, ttft))| tpot.len() >= ROWS_MIN && ttft.len() >= ROWS_MIN);
-    enough
-        .map(|(regime, (tpot, ttft))| (regime, interval(&tpot, &ttft, format!("{} rows {basis}", tpot.len()))))
-        .collect()
+    let mut regimes: BTreeMap<Regime, Vec<Scored<'_>>> = BTreeMap::new();
+    for scored in unseen {
+        regimes.entry(scored.prediction.regime).or_default().push(*scored);
+    }
+    let quantiles = |rows: Vec<Scored<'_>>| {
+        let count = rows.iter().filter(|row| row.tpot().is_some()).count();
+        let basis = format!("{count} rows {basis}");
+        let (tpot, ttft) = (factors(&rows, by, Scored::tpot)?, factors(&rows, by, Scored::ttft)?);
+        (count >= ROWS_MIN).then_some(IntervalQuantiles { ttft, tpot, basis })
+    };
+    regimes.into_iter().filter_map(|(regime, rows)| Some((regime, quantiles(rows)?))).collect()
+}
+
+/// Factors on a prediction between which 80 % of the measurements of another group are expected.
+fn factors(rows: &[Scored<'_>], by: LeaveOut, residual: fn(&Scored<'_>) -> Option<f64>) -> Option<[f64; 2]> {
+    const ROWS_OF_GROUP_MIN: usize = 5;
+    let mut groups: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for scored in rows {
+        // Measured over predicted.
+        groups.entry(by.group(scored.row)).or_default().extend(residual(scored).map(|residual| -residual));
+    }
+    groups.retain(|_, residuals| residuals.len() >= ROWS_OF_GROUP_MIN);
+    let bound = |rank: f64, outwards: f64| {
+        let quantiles: Vec<f64> = groups
+            .values()
+            .map(|residuals| {
+                let mut sorted = residuals.clone();
+                sorted.sort_by(f64::total_cmp);
+                sorted[(rank * (sorted.len() - 1) as f64).round() as usize]
+            })
+            .collect();
+        let count = quantiles.len() as f64;
+        let mean = quantiles.iter().sum::<f64>() / count;
+        let squares: f64 = quantiles.iter().map(|quantile| (quantile - mean).powi(2)).sum();
+        let error = if count > 1.0 { (squares / (count - 1.0) / count).sqrt() } else { 0.0 };
+        ((mean + outwards * error).exp() * 1000.0).round() / 1000.0
+    };
+    (!groups.is_empty()).then(|| [bound(0.1, -1.0), bound(0.9, 1.0)])
 }
