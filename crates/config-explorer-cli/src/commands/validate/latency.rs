@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use config_explorer::latency::Calibration;
 use config_explorer::serving::Prediction;
 use config_explorer::validate::latency::{
-    LatencyAccuracy, LeaveOut, MeasuredCase, MeasuredModels, MeasuredRun, MeasuredRuns, RankingAccuracy,
-    RelativeErrors, Scored, intervals_by, leave_one_out,
+    LatencyAccuracy, LeaveOut, MeasuredCase, MeasuredModels, MeasuredRuns, RankingAccuracy, RelativeErrors, Scored,
+    predict_unseen,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -207,7 +208,13 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
                 Group::Model => LeaveOut::Model,
                 Group::Gpu => LeaveOut::Gpu,
             };
-            predict_unseen(&rows, &cases, by)
+            let known = rows.iter().zip(&cases).filter_map(|(row, case)| Some((row, case.as_ref().ok()?)));
+            let mut unseen = predict_unseen(&known.collect::<Vec<_>>(), by).into_iter();
+            let predictions = cases.iter().map(|case| match case {
+                Ok(_) => Ok(unseen.next().context("a prediction for every case")??),
+                Err(error) => Err(anyhow::anyhow!("{error}")),
+            });
+            predictions.collect()
         }
     };
     let scored: Vec<Scored<'_>> = rows
@@ -237,38 +244,4 @@ fn predict(case: &config_explorer::Result<MeasuredCase>, calibration: &Calibrati
         Ok(case) => Ok(case.predict(calibration)?),
         Err(error) => Err(anyhow::anyhow!("{error}")),
     }
-}
-
-/// Each row predicted by a calibration that has not seen its group; its intervals are from the other groups' errors.
-fn predict_unseen(
-    rows: &[MeasuredRun],
-    cases: &[config_explorer::Result<MeasuredCase>],
-    by: LeaveOut,
-) -> Vec<anyhow::Result<Prediction>> {
-    let known: Vec<_> = rows.iter().zip(cases).filter_map(|(row, case)| Some((row, case.as_ref().ok()?))).collect();
-    let mut calibrations = leave_one_out(&known, by);
-    let predict_all = |calibrations: &BTreeMap<String, Calibration>| -> Vec<anyhow::Result<Prediction>> {
-        let calibrated = rows.iter().zip(cases);
-        calibrated
-            .map(|(row, case)| match calibrations.get(by.group(row)) {
-                Some(calibration) => predict(case, calibration),
-                None => predict(case, Calibration::built_in()),
-            })
-            .collect()
-    };
-    let unseen = predict_all(&calibrations);
-    let fitted: Vec<Scored<'_>> = rows
-        .iter()
-        .zip(cases)
-        .zip(&unseen)
-        .filter_map(|((row, case), prediction)| {
-            config_explorer::validate::latency::observation(row, case.as_ref().ok()?)?;
-            Some(Scored { row, prediction: prediction.as_ref().ok()? })
-        })
-        .collect();
-    for (group, calibration) in &mut calibrations {
-        let others: Vec<Scored<'_>> = fitted.iter().filter(|scored| by.group(scored.row) != group).copied().collect();
-        calibration.interval = intervals_by(&others, by, "of groups left out of the fit");
-    }
-    predict_all(&calibrations)
 }

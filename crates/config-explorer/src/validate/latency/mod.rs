@@ -2,7 +2,7 @@
 //!
 //! In: a table of measured runs ([`MeasuredRuns`]) and the configs of their models ([`MeasuredModels`]). Out: the
 //! prediction of every row, its error by group ([`LatencyAccuracy`]) and their order ([`RankingAccuracy`]), the same with each model or GPU left out of the
-//! fit ([`leave_one_out`]), and a calibration ([`fit`]) with what the data tell of each coefficient.
+//! fit ([`predict_unseen`]), and a calibration ([`fit`]) with what the data tell of each coefficient.
 
 mod case;
 mod fit;
@@ -16,4 +16,5 @@ pub use ranking::RankingAccuracy;
 pub use runs::{MeasuredRun, MeasuredRuns};
 pub use score::{
     LatencyAccuracy, LeaveOut, RelativeErrors, Scored, intervals, intervals_by, leave_one_out, observation,
+    predict_unseen,
 };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{MeasuredCase, MeasuredRun, Observation, fit};
+use crate::Result;
 use crate::latency::{Calibration, IntervalQuantiles, Regime};
 use crate::serving::{Load, Prediction};
 
@@ -220,6 +221,27 @@ pub fn leave_one_out(rows: &[(&MeasuredRun, &MeasuredCase)], by: LeaveOut) -> BT
     groups
 }
 
+/// Each row predicted by a calibration that has not seen its group, with intervals from the other groups' errors. A row of
+/// a group that no fit could use is predicted by the built-in calibration.
+pub fn predict_unseen(rows: &[(&MeasuredRun, &MeasuredCase)], by: LeaveOut) -> Vec<Result<Prediction>> {
+    let mut calibrations = leave_one_out(rows, by);
+    let predict_all = |calibrations: &BTreeMap<String, Calibration>| -> Vec<Result<Prediction>> {
+        let calibration = |row| calibrations.get(by.group(row)).unwrap_or_else(|| Calibration::built_in());
+        rows.iter().map(|(row, case)| case.predict(calibration(row))).collect()
+    };
+    let unseen = predict_all(&calibrations);
+    let fitted = rows.iter().zip(&unseen).filter_map(|((row, case), prediction)| {
+        observation(row, case)?;
+        Some(Scored { row, prediction: prediction.as_ref().ok()? })
+    });
+    let fitted: Vec<Scored<'_>> = fitted.collect();
+    for (group, calibration) in &mut calibrations {
+        let others: Vec<Scored<'_>> = fitted.iter().filter(|scored| by.group(scored.row) != group).copied().collect();
+        calibration.interval = intervals_by(&others, by, "of groups left out of the fit");
+    }
+    predict_all(&calibrations)
+}
+
 /// [`intervals_by`] the models that were left out.
 pub fn intervals(unseen: &[Scored<'_>], basis: &str) -> BTreeMap<Regime, IntervalQuantiles> {
     intervals_by(unseen, LeaveOut::Model, basis)
@@ -229,24 +251,38 @@ pub fn intervals(unseen: &[Scored<'_>], basis: &str) -> BTreeMap<Regime, Interva
 ///
 /// The next case is of a group that is not among these. So each group counts the same, however many rows it has, and an
 /// interval reaches beyond the mean of the groups' quantiles by the standard error of that mean.
-pub fn intervals_by(unseen: &[Scored<'_>], by: LeaveOut, basis: &str) -> BTreeMap<Regime, IntervalQuantiles> {
+pub fn intervals_by<'a>(unseen: &[Scored<'a>], by: LeaveOut, basis: &str) -> BTreeMap<Regime, IntervalQuantiles> {
     // A few rows make no distribution.
     const ROWS_MIN: usize = 20;
-    let mut regimes: BTreeMap<Regime, Vec<Scored<'_>>> = BTreeMap::new();
+    const GROUPS_MIN: usize = 3;
+    let mut regimes: BTreeMap<Regime, Vec<Scored<'a>>> = BTreeMap::new();
     for scored in unseen {
         regimes.entry(scored.prediction.regime).or_default().push(*scored);
     }
-    let quantiles = |rows: Vec<Scored<'_>>| {
+    let normal = regimes.get(&Regime::Normal).cloned().unwrap_or_default();
+    let of_regime = |rows: &[Scored<'a>]| {
         let count = rows.iter().filter(|row| row.tpot().is_some()).count();
-        let basis = format!("{count} rows {basis}");
-        let (tpot, ttft) = (factors(&rows, by, Scored::tpot)?, factors(&rows, by, Scored::ttft)?);
-        (count >= ROWS_MIN).then_some(IntervalQuantiles { ttft, tpot, basis })
+        let quantities: [fn(&Scored<'a>) -> Option<f64>; 2] = [Scored::tpot, Scored::ttft];
+        let [tpot, ttft] = quantities.map(|residual| factors(rows, by, residual).zip(factors(&normal, by, residual)));
+        // Few groups say little of another one, which may be as far off as in the normal regime.
+        let hull = |((own, groups), (normal, _)): (([f64; 2], usize), ([f64; 2], usize))| match groups {
+            ..GROUPS_MIN => [own[0].min(normal[0]), own[1].max(normal[1])],
+            _ => own,
+        };
+        let quantiles =
+            IntervalQuantiles { ttft: hull(ttft?), tpot: hull(tpot?), basis: format!("{count} rows {basis}") };
+        (count >= ROWS_MIN).then_some(quantiles)
     };
-    regimes.into_iter().filter_map(|(regime, rows)| Some((regime, quantiles(rows)?))).collect()
+    regimes.iter().filter_map(|(regime, rows)| Some((*regime, of_regime(rows)?))).collect()
 }
 
-/// Factors on a prediction between which 80 % of the measurements of another group are expected.
-fn factors(rows: &[Scored<'_>], by: LeaveOut, residual: fn(&Scored<'_>) -> Option<f64>) -> Option<[f64; 2]> {
+/// Factors on a prediction between which 80 % of the measurements of another group are expected, and the groups they
+/// rest on.
+fn factors<'a>(
+    rows: &[Scored<'a>],
+    by: LeaveOut,
+    residual: fn(&Scored<'a>) -> Option<f64>,
+) -> Option<([f64; 2], usize)> {
     const ROWS_OF_GROUP_MIN: usize = 5;
     let mut groups: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for scored in rows {
@@ -269,5 +305,5 @@ fn factors(rows: &[Scored<'_>], by: LeaveOut, residual: fn(&Scored<'_>) -> Optio
         let error = if count > 1.0 { (squares / (count - 1.0) / count).sqrt() } else { 0.0 };
         ((mean + outwards * error).exp() * 1000.0).round() / 1000.0
     };
-    (!groups.is_empty()).then(|| [bound(0.1, -1.0), bound(0.9, 1.0)])
+    (!groups.is_empty()).then(|| ([bound(0.1, -1.0), bound(0.9, 1.0)], groups.len()))
 }
