@@ -156,7 +156,7 @@ impl Lowering<'_> {
     }
 
     fn block(&mut self, count: f64, kernels: f64, format: Format) {
-        let kernels = kernels + if format.activation_bytes() < 2.0 { QUANTISE_KERNELS } else { 0.0 };
+        let kernels = kernels + if format == Format::Bf16 { 0.0 } else { QUANTISE_KERNELS };
         let floor_us = kernels * self.device.engine_time_us(EngineTime::Elementwise);
         let elementwise = self.device.elementwise(floor_us, ELEMENTWISE_BYTES_PER_BLOCK * self.hidden);
         self.push("norms_and_activations", count, elementwise);

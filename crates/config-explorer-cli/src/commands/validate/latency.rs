@@ -210,9 +210,11 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
             };
             let known = rows.iter().zip(&cases).filter_map(|(row, case)| Some((row, case.as_ref().ok()?)));
             let mut unseen = predict_unseen(&known.collect::<Vec<_>>(), by).into_iter();
-            let predictions = cases.iter().map(|case| match case {
-                Ok(_) => Ok(unseen.next().context("a prediction for every case")??),
-                Err(error) => Err(anyhow::anyhow!("{error}")),
+            let predictions = cases.iter().map(|case| -> anyhow::Result<Prediction> {
+                match case {
+                    Ok(_) => Ok(unseen.next().context("a row was not predicted")??),
+                    Err(error) => Err(anyhow::anyhow!("{error}")),
+                }
             });
             predictions.collect()
         }

@@ -226,7 +226,7 @@ pub fn leave_one_out(rows: &[(&MeasuredRun, &MeasuredCase)], by: LeaveOut) -> BT
 pub fn predict_unseen(rows: &[(&MeasuredRun, &MeasuredCase)], by: LeaveOut) -> Vec<Result<Prediction>> {
     let mut calibrations = leave_one_out(rows, by);
     let predict_all = |calibrations: &BTreeMap<String, Calibration>| -> Vec<Result<Prediction>> {
-        let calibration = |row| calibrations.get(by.group(row)).unwrap_or_else(|| Calibration::built_in());
+        let calibration = |row: &MeasuredRun| calibrations.get(by.group(row)).unwrap_or(Calibration::built_in());
         rows.iter().map(|(row, case)| case.predict(calibration(row))).collect()
     };
     let unseen = predict_all(&calibrations);
