@@ -118,8 +118,8 @@ impl Step {
         };
         let gemm = |outputs: f64, inputs: f64, format: &str, count: f64| {
             let curves = &gpu["gemm"];
-            let curve = [format, "fp8b", "fp8"].iter().find(|name| curves[**name].is_object()).unwrap();
-            let curve = &curves[*curve];
+            let name = [format, "fp8b", "fp8"].into_iter().find(|name| curves[*name].is_object()).unwrap();
+            let curve = &curves[name];
             let reached = number(curve, &["mem_eff"]) * bandwidth;
             let activation = if format == "bf16" { 2.0 } else { 1.0 };
             Gemm {
