@@ -235,8 +235,10 @@ proptest! {
         prop_assert!(at_least(replicated.throughput.requests_per_s, base.throughput.requests_per_s));
         if let Ok(longer) = predict(1, &Case { input: case.input * 1.3, ..case.clone() }, load) {
             prop_assert!(at_least(ttft(&longer), ttft(&base)), "input, TTFT {} {}", ttft(&longer), ttft(&base));
-            // A full KV cache holds fewer of the longer requests, whose steps may be shorter then.
-            let full = longer.bound_by == Bound::KvCapacity;
+            // A full KV cache holds fewer of the longer requests, and full steps start fewer: theirs may be shorter then.
+            let budget = engine.settings.max_num_batched_tokens as f64;
+            let started = case.output * budget < load * case.input * 1.3;
+            let full = longer.bound_by == Bound::KvCapacity || (!by_rate && started);
             let [tpot, shorter] = [&longer, &base].map(|prediction| prediction.tpot_ms.mean);
             prop_assert!(full || at_least(tpot, shorter), "input, TPOT {tpot} {shorter}");
         }
