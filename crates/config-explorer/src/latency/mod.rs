@@ -10,6 +10,7 @@
 //! kernel table (state updates of linear attention, indexers, pipelines, exchanges between data-parallel ranks) is
 //! computed from bytes and FLOP with assumed efficiencies, named where they stand.
 
+mod bounds;
 mod calibration;
 mod coefficients;
 mod decoder;
