@@ -408,6 +408,24 @@ fn estimates_that_cannot_be_made() {
 }
 
 #[test]
+fn calibrations() {
+    let program = with_runs();
+    let snapshot = |name: &str, arguments: &str| {
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!(name, program.transcript(arguments));
+        });
+    };
+    snapshot("calibrate", "calibrate runs --offline --out mine.toml");
+    snapshot(
+        "calibrate_estimate",
+        "estimate Qwen/Qwen3-32B-FP8 --gpu H100 --tp 4 --offline --input-len 4096 --output-len 512 --concurrency 16 \
+         --coefficients mine.toml -o csv",
+    );
+    snapshot("calibrate_nothing", "calibrate runs/benchmark_report_v0.2,_2p1d_c064.yaml --offline --out none.toml");
+    assert!(!program.home().join("none.toml").exists());
+}
+
+#[test]
 fn a_curve_is_drawn_in_every_format() {
     let program = Program::new();
     for (name, start) in [("a.svg", b"<svg".as_slice()), ("a.png", b"\x89PNG"), ("a.html", b"<!doctype html>")] {

@@ -33,11 +33,19 @@ pub(super) fn attention_us(configuration: &Configuration<'_>, decodes: Decodes, 
         let read_us = (demand.decode.0 * seen + demand.state_bytes * decodes.sequences) / bandwidth;
         times.0 += count * read_us.max(demand.decode.1 * seen / peak);
         for chunk in chunks {
-            let keys = f64::midpoint(chunk.tokens, 2.0 * chunk.context).min(reach);
-            times.1 += count * chunk.tokens * (demand.pair_flop * keys + demand.token_flop) / peak;
+            let flop = demand.pair_flop * pairs(*chunk, reach) + demand.token_flop * chunk.tokens;
+            times.1 += count * flop / peak;
         }
     }
     times
+}
+
+/// Pairs of a query and a key it sees, where it sees at most `reach` of them.
+fn pairs(chunk: Chunk, reach: f64) -> f64 {
+    let end = chunk.context + chunk.tokens;
+    let (from, to) = (chunk.context.min(reach), end.min(reach));
+    let beyond = (end - to) - (chunk.context - from);
+    (to - from) * f64::midpoint(from, to) + if beyond > 0.0 { beyond * reach } else { 0.0 }
 }
 
 fn demand(configuration: &Configuration<'_>, attention: &Attention) -> Demand {

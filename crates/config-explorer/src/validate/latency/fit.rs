@@ -57,7 +57,7 @@ const FREE_DEVIATION: f64 = 1.0;
 /// Scale of the soft-L1 loss.
 const LOSS: f64 = 0.07;
 /// A coefficient stays within this factor of its neutral value.
-const BOUND: f64 = 8.0;
+pub(super) const BOUND: f64 = 8.0;
 const ITERATIONS: usize = 12;
 const DIFFERENCE: f64 = 0.01;
 

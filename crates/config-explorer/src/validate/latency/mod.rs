@@ -5,11 +5,14 @@
 //! fit ([`leave_one_out`]), and a calibration ([`fit`]) with what the data tell of each coefficient.
 
 mod case;
+mod coverage;
 mod fit;
+mod imported;
 mod runs;
 mod score;
 
 pub use case::{MeasuredCase, MeasuredModels};
+pub use coverage::{Coverage, Held, leave_groups_out, unidentified};
 pub use fit::{Coefficient, FittedCoefficient, Observation, fit, interval};
 pub use runs::{MeasuredRun, MeasuredRuns};
 pub use score::{LatencyAccuracy, LeaveOut, RelativeErrors, Scored, intervals, leave_one_out, observation};
