@@ -17,6 +17,7 @@ mod decoder;
 mod device;
 mod format;
 mod kernel;
+mod kernel_tables;
 mod operators;
 mod step;
 
@@ -25,4 +26,5 @@ pub use coefficients::{KernelBasis, generation, kernel_basis};
 pub use decoder::{Decoder, LayerFormats};
 pub use format::Format;
 pub use kernel::{BoundBy, OperatorTime};
+pub use kernel_tables::MeasuredKernels;
 pub use step::{Chunk, Configuration, Decodes, OperatorShare, StepTimes, breakdown};

@@ -108,6 +108,9 @@ pub struct OperatorBreakdown {
     pub bound_by: BoundBy,
     /// Its time at the datasheet's bandwidth and peak; `null` where there is no such bound (links, launches, the host).
     pub roofline_ms: Option<f64>,
+    /// Share of the time that is interpolated between measured kernels, with `--kernel-tables`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured: Option<f64>,
 }
 
 /// What a deployment does under a load.

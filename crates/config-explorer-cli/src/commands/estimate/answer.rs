@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use config_explorer::latency::BoundBy;
 use config_explorer::memory::ParallelismSummary;
-use config_explorer::serving::{Bound, ExplainedStep, Load, Prediction, Statistics, StepKind, Traffic};
+use config_explorer::serving::{
+    Bound, ExplainedStep, Load, OperatorBreakdown, Prediction, Statistics, StepKind, Traffic,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -46,6 +48,9 @@ pub(crate) struct OneEstimate {
     /// The estimate.
     #[serde(flatten)]
     pub(super) prediction: Prediction,
+    /// Tables of measured kernels behind it, with `--kernel-tables`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kernel_tables: Option<Vec<String>>,
     /// The steps behind it, with `--explain`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) steps: Option<Vec<ExplainedStep>>,
@@ -229,6 +234,9 @@ impl OneEstimate {
             );
         }
         let _ = writeln!(text, "80 % intervals: {}.", prediction.interval_basis);
+        if let Some(tables) = &self.kernel_tables {
+            text += &measured(&prediction.breakdown, tables);
+        }
         for warning in &prediction.warnings {
             let _ = writeln!(text, "Note: {warning}");
         }
@@ -237,6 +245,32 @@ impl OneEstimate {
         }
         text
     }
+}
+
+/// Which operators were measured.
+fn measured(operators: &[OperatorBreakdown], tables: &[String]) -> String {
+    let share = |operator: &OperatorBreakdown| operator.measured.map(|share| share * operator.ms);
+    let names: Vec<String> = operators
+        .iter()
+        .filter_map(|operator| {
+            let name = operator.operator.replace('_', " ");
+            Some(match operator.measured? {
+                0.995.. => name,
+                share => format!("{name} ({:.0} %)", 100.0 * share),
+            })
+        })
+        .collect();
+    if names.is_empty() {
+        return "No operator was measured by the kernel tables.\n".to_owned();
+    }
+    let measured_ms: f64 = operators.iter().filter_map(share).sum();
+    let all_ms: f64 = operators.iter().map(|operator| operator.ms).sum();
+    format!(
+        "Measured kernels take {:.0} % of a step: {}. Tables: {}.\n",
+        100.0 * measured_ms / all_ms,
+        names.join(", "),
+        tables.join(", ")
+    )
 }
 
 /// One step, operator by operator.

@@ -5,12 +5,14 @@ mod curves;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{ArgGroup, Args, ValueEnum};
 use config_explorer::engine::ServeArgs;
-use config_explorer::latency::Calibration;
+use config_explorer::latency::{Calibration, MeasuredKernels};
 use config_explorer::memory::PlanRequest;
+use config_explorer::reports::KernelTables;
 use config_explorer::serving::{self, Capacity, Deployment, Engine, Load, LoadKind, Traffic};
 
 pub(crate) use answer::EstimateAnswer;
@@ -44,6 +46,11 @@ pub(crate) struct Arguments {
     /// Latency coefficients that `calibrate` wrote, instead of the built-in ones.
     #[arg(long, value_name = "FILE")]
     coefficients: Option<PathBuf>,
+
+    /// Measured kernels where they are better than the fitted curves: the folder of an installed aiconfigurator-core, or
+    /// its systems/data.
+    #[arg(long, value_name = "DIR")]
+    kernel_tables: Option<PathBuf>,
 
     #[command(flatten)]
     target: TargetArgs,
@@ -265,8 +272,21 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
     let accelerators = target.hardware.accelerators()?;
     let accelerator = accelerators.find(&target.gpu)?;
     let rules = target.rules()?;
-    let read = arguments.coefficients.as_ref().map(|path| Calibration::read(path)).transpose()?;
-    let calibration = read.as_ref().unwrap_or_else(|| Calibration::built_in());
+    let mut calibration = match &arguments.coefficients {
+        Some(path) => Calibration::read(path)?,
+        None => Calibration::built_in().clone(),
+    };
+    let kernels = match &arguments.kernel_tables {
+        Some(folder) => {
+            let tables = KernelTables::read(folder, &accelerators, accelerator, rules.version)?;
+            let kernels = Arc::new(MeasuredKernels::new(&tables, accelerator));
+            calibration.kernels.insert(accelerator.name.clone(), Arc::clone(&kernels));
+            Some(kernels)
+        }
+        None => None,
+    };
+    let refused = kernels.iter().flat_map(|kernels| kernels.refused.iter().map(|reason| format!("not used: {reason}")));
+    let calibration = &calibration;
     let model = arguments.model.load()?;
     let size = |serve: &ServeArgs| {
         let request = |serve: &ServeArgs| target.request(serve, &model, &accelerators, &rules);
@@ -289,7 +309,7 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         None => {
             let deployment = sized.deployment()?;
             let mut prediction = serving::estimate(&deployment, &traffic)?;
-            prediction.warnings.extend(sized.warnings());
+            prediction.warnings.extend(sized.warnings().into_iter().chain(refused));
             let steps = arguments.explain.then(|| serving::explain(&deployment, &traffic, &prediction).into());
             EstimateAnswer::One(Box::new(OneEstimate {
                 model: model.id.clone(),
@@ -298,6 +318,7 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
                 deployment: sized.roles,
                 traffic: (&traffic).into(),
                 prediction,
+                kernel_tables: kernels.as_ref().map(|kernels| kernels.used.clone()),
                 steps,
             }))
         }
