@@ -426,6 +426,13 @@ fn calibrations() {
 }
 
 #[test]
+fn kernel_tables_that_are_not_there() {
+    let qwen = "estimate Qwen/Qwen3-32B --offline --tp 2 --gpu H100 --input-len 1 --output-len 1 --rate 1";
+    snapshot!("estimate_no_kernel_tables", &format!("{qwen} --kernel-tables missing"));
+    snapshot!("estimate_other_kernel_tables", &format!("{qwen} --kernel-tables ."));
+}
+
+#[test]
 fn a_curve_is_drawn_in_every_format() {
     let program = Program::new();
     for (name, start) in [("a.svg", b"<svg".as_slice()), ("a.png", b"\x89PNG"), ("a.html", b"<!doctype html>")] {

@@ -5,20 +5,19 @@ mod curves;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{ArgGroup, Args, ValueEnum};
 use config_explorer::engine::ServeArgs;
-use config_explorer::latency::{Calibration, MeasuredKernels};
+use config_explorer::latency::Calibration;
 use config_explorer::memory::PlanRequest;
-use config_explorer::reports::KernelTables;
 use config_explorer::serving::{self, Capacity, Deployment, Engine, Load, LoadKind, Traffic};
 
 pub(crate) use answer::EstimateAnswer;
 use answer::{OneEstimate, RoleLine};
 
 use crate::ExitStatus;
+use crate::arguments::kernels::KernelArgs;
 use crate::arguments::model::ModelArgs;
 use crate::arguments::target::TargetArgs;
 use crate::output::{self, Format};
@@ -47,10 +46,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     coefficients: Option<PathBuf>,
 
-    /// Measured kernels where they are better than the fitted curves: the folder of an installed aiconfigurator-core, or
-    /// its systems/data.
-    #[arg(long, value_name = "DIR")]
-    kernel_tables: Option<PathBuf>,
+    #[command(flatten)]
+    kernels: KernelArgs,
 
     #[command(flatten)]
     target: TargetArgs,
@@ -276,15 +273,7 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         Some(path) => Calibration::read(path)?,
         None => Calibration::built_in().clone(),
     };
-    let kernels = match &arguments.kernel_tables {
-        Some(folder) => {
-            let tables = KernelTables::read(folder, &accelerators, accelerator, rules.version)?;
-            let kernels = Arc::new(MeasuredKernels::new(&tables, accelerator));
-            calibration.kernels.insert(accelerator.name.clone(), Arc::clone(&kernels));
-            Some(kernels)
-        }
-        None => None,
-    };
+    let kernels = arguments.kernels.add(&mut calibration, &accelerators, accelerator, rules.version)?;
     let refused = kernels.iter().flat_map(|kernels| kernels.refused.iter().map(|reason| format!("not used: {reason}")));
     let calibration = &calibration;
     let model = arguments.model.load()?;
