@@ -15,6 +15,9 @@ const ELEMENTWISE_MEMORY: f64 = 0.7;
 const NETWORK_EFFICIENCY: f64 = 0.7;
 const NETWORK_LATENCY_US: f64 = 30.0;
 
+/// What a kernel's parts are multiplied by.
+type Multipliers<'a> = dyn Fn(Multiplier) -> f64 + 'a;
+
 /// An accelerator with its calibrated kernels.
 pub(super) struct Device<'a> {
     pub(super) accelerator: &'a Accelerator,
@@ -52,9 +55,9 @@ impl<'a> Device<'a> {
 
     /// A matrix of `outputs` x `inputs` in a format.
     pub(super) fn gemm(&self, outputs: f64, inputs: f64, format: Format) -> Kernel {
-        let curve = |multiplier: &dyn Fn(Multiplier) -> f64| self.gemm_curve(outputs, inputs, format, multiplier);
+        let curve = |multiplier: &Multipliers<'_>| self.gemm_curve(outputs, inputs, format, multiplier);
         let points = self.measured.and_then(|measured| measured.gemm(self.accelerator, outputs, inputs, format));
-        self.measured_or(points, 1.0, &curve)
+        self.measured_or(points, 1.0, curve)
     }
 
     /// A kernel of a curve under some multipliers: interpolated between points where there are any.
@@ -62,7 +65,7 @@ impl<'a> Device<'a> {
         &self,
         points: Option<Vec<(f64, f64)>>,
         work_per_token: f64,
-        curve: &dyn Fn(&dyn Fn(Multiplier) -> f64) -> Kernel,
+        curve: impl Fn(&Multipliers<'_>) -> Kernel,
     ) -> Kernel {
         let calibrated = curve(&|multiplier| self.multiplier(multiplier));
         match points {
@@ -76,7 +79,7 @@ impl<'a> Device<'a> {
         }
     }
 
-    fn gemm_curve(&self, outputs: f64, inputs: f64, format: Format, multiplier: &dyn Fn(Multiplier) -> f64) -> Kernel {
+    fn gemm_curve(&self, outputs: f64, inputs: f64, format: Format, multiplier: &Multipliers<'_>) -> Kernel {
         let curve = self.kernels.gemm(format);
         let (memory, compute) = Multiplier::of_gemm(format);
         let (bandwidth, memory_share) = self.reached_bandwidth(curve.memory, multiplier(memory));
@@ -94,9 +97,8 @@ impl<'a> Device<'a> {
     /// The routed experts of a layer: slices of `slice` of the intermediate size, spread over `ranks`, for the tokens of
     /// `token_multiple` ranks.
     pub(super) fn experts(&self, moe: &Moe, slice: f64, ranks: f64, token_multiple: f64, format: Format) -> Kernel {
-        let curve = |multiplier: &dyn Fn(Multiplier) -> f64| {
-            self.experts_curve(moe, slice, ranks, token_multiple, format, multiplier)
-        };
+        let curve =
+            |multiplier: &Multipliers<'_>| self.experts_curve(moe, slice, ranks, token_multiple, format, multiplier);
         let shape = ExpertsShape {
             hidden: moe.expert_hidden_size,
             slice: slice as u64,
@@ -106,7 +108,7 @@ impl<'a> Device<'a> {
         // The benchmark's experts have a gate; how it counts tokens of several expert ranks is not said.
         let comparable = moe.gated && ranks <= 1.0 && slice.fract() == 0.0;
         let measured = self.measured.filter(|_| comparable).and_then(|measured| measured.experts(format, shape));
-        self.measured_or(measured.cloned(), token_multiple, &curve)
+        self.measured_or(measured.cloned(), token_multiple, curve)
     }
 
     fn experts_curve(
@@ -116,7 +118,7 @@ impl<'a> Device<'a> {
         ranks: f64,
         token_multiple: f64,
         format: Format,
-        multiplier: &dyn Fn(Multiplier) -> f64,
+        multiplier: &Multipliers<'_>,
     ) -> Kernel {
         let curve = self.kernels.experts(format);
         let (memory, compute) = Multiplier::of_experts(format);
@@ -187,12 +189,12 @@ impl<'a> Device<'a> {
 
     /// All-reduce of `bytes_per_token` over `ranks` GPUs.
     pub(super) fn all_reduce(&self, bytes_per_token: f64, ranks: u32) -> Kernel {
-        let curve = |multiplier: &dyn Fn(Multiplier) -> f64| Kernel::Collective {
+        let curve = |multiplier: &Multipliers<'_>| Kernel::Collective {
             bytes_per_token,
             algorithms: self.all_reduce_algorithms(ranks, multiplier(Multiplier::Collective)),
         };
         let measured = self.measured.and_then(|measured| measured.all_reduce(ranks));
-        self.measured_or(measured.cloned(), bytes_per_token, &curve)
+        self.measured_or(measured.cloned(), bytes_per_token, curve)
     }
 
     /// Gather of the logits over `ranks` GPUs, at the bandwidth of the all-reduce for large messages.

@@ -138,7 +138,7 @@ pub struct KernelTables {
 
 impl KernelTables {
     /// Reads the tables of an accelerator from an installed `aiconfigurator-core`, or from a folder with the systems'
-    /// folders. The newest version that is not newer than the engine comes first, then older, then newer ones.
+    /// folders. The version nearest to the engine's comes first, of two as near the older.
     ///
     /// # Errors
     /// [`Error::Io`] for a folder that cannot be read, [`Error::Malformed`] for one without tables of the accelerator.
@@ -172,9 +172,12 @@ impl KernelTables {
                 .filter_map(|name| Some((name.parse().ok()?, name)))
                 .filter(|(_, name)| versions.join(name).join(source.file).is_file())
                 .collect();
-            known.sort();
-            let newer = known.split_off(known.partition_point(|(version, _)| *version <= engine));
-            for (_, version) in known.into_iter().rev().chain(newer) {
+            // Kernels change from release to release: the nearest is the likest, of two as near the older.
+            known.sort_by_key(|(version, _)| {
+                let minor = version.minor.abs_diff(engine.minor);
+                (version.major.abs_diff(engine.major), minor, version.patch.abs_diff(engine.patch), *version)
+            });
+            for (_, version) in known {
                 let name = format!("{system}/{}/vllm/{version}/{}", source.family, source.file);
                 match read_table(&root.join(&name), source) {
                     Ok(table) => read.tables.push((source.operator, KernelTable { name, ..table })),

@@ -276,7 +276,7 @@ fn measured(operators: &[OperatorBreakdown], tables: &[String]) -> String {
 /// One step, operator by operator.
 fn explained(step: &ExplainedStep) -> String {
     let what = match step.step {
-        StepKind::Decode if step.sequences == 1.0 => "A step that decodes 1 request".to_owned(),
+        StepKind::Decode if step.sequences <= 1.0 => "A step that decodes 1 request".to_owned(),
         StepKind::Decode => format!("A step that decodes {} requests", number(step.sequences)),
         StepKind::Prefill => format!("A step that computes {} of a prompt", count(step.tokens as u64, "token")),
     };

@@ -63,6 +63,11 @@ pub struct MeasuredKernels {
     pub refused: Vec<String>,
 }
 
+/// Fewest rows that a law is fitted to: a law of three terms wants a few more than that.
+const ROWS_MIN: usize = 6;
+/// Rounds of the fit: three terms settle in fewer.
+const ROUNDS: usize = 500;
+
 /// The format that a table's name means.
 fn format_of(text: &str) -> Option<Format> {
     Some(match text {
@@ -267,8 +272,6 @@ impl MeasuredKernels {
         if let Some(reason) = refusal(&judged) {
             return (false, vec![reason]);
         }
-        // A law of three terms wants a few more rows than that.
-        const ROWS_MIN: usize = 6;
         let mut kept = false;
         for (shape, rows) in rows.into_iter().filter(|(_, rows)| rows.len() >= ROWS_MIN) {
             keep(self, shape, fit_law(&rows));
@@ -445,8 +448,7 @@ fn fit_law(rows: &[([f64; 3], f64)]) -> [f64; 3] {
         normal += scaled * scaled.transpose();
         right += scaled;
     }
-    // Coordinate descent: each in turn takes its best value at or above 0; three terms settle in a few rounds.
-    const ROUNDS: usize = 500;
+    // Coordinate descent: each in turn takes its best value at or above 0.
     let mut law = Vector3::zeros();
     for _ in 0..ROUNDS {
         for term in 0..3 {

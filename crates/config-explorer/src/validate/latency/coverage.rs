@@ -52,7 +52,7 @@ impl Coverage {
         let mut gaps: Vec<String> = parts
             .into_iter()
             .map(|(what, unit, [low, high], apart)| {
-                let range = if low == high { format!("{low:.0}") } else { format!("{low:.0} to {high:.0}") };
+                let range = if low >= high { format!("{low:.0}") } else { format!("{low:.0} to {high:.0}") };
                 if high < NARROW * low {
                     format!("{what} of {range} {unit} only: the data cannot tell {apart}; the prior does")
                 } else {
