@@ -12,8 +12,8 @@ use config_explorer::reports::KernelTables;
 /// Where measured kernels are.
 #[derive(Debug, Args)]
 pub(crate) struct KernelArgs {
-    /// Measured kernels where they are better than the fitted curves: the folder of an installed aiconfigurator-core, or
-    /// its systems/data.
+    /// Measured kernels instead of the fitted curves where there are any: the folder of an installed aiconfigurator-core,
+    /// or its systems/data.
     #[arg(long, value_name = "DIR")]
     pub(crate) kernel_tables: Option<PathBuf>,
 }
