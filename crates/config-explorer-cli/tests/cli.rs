@@ -361,6 +361,11 @@ fn estimates() {
         &format!("{qwen} --prefill-replicas 2 --prefill-tp 2 --decode-replicas 1 --decode-tp 4 --rate 4")
     );
     snapshot!("estimate_curve", &format!("{qwen} --curve --compare --tp=2 --compare --tp=4 -o csv"));
+    // The model's own limit does not fit, these requests do.
+    snapshot!("estimate_shorter_than_the_model", &format!("{qwen} --rate 1"));
+    // The host takes most of a small model's step.
+    let small = "estimate Qwen/Qwen3-0.6B --gpu H100 --offline --input-len 100 --output-len 1 --concurrency 1";
+    snapshot!("estimate_small", small);
     snapshot!("estimate_curve_rate", &format!("{qwen} --tp 2 --curve=rate"));
 }
 
@@ -372,6 +377,26 @@ fn estimates_that_cannot_be_made() {
     snapshot!("estimate_zero_length", &format!("{qwen} --gpu H100 --input-len 0 --output-len 1 --rate 1"));
     snapshot!("estimate_zero_rate", &format!("{qwen} --gpu H100 --input-len 1 --output-len 1 --rate 0"));
     snapshot!("estimate_beyond_the_model", &format!("{qwen} --gpu H100 --input-len 50000 --output-len 1 --rate 1"));
+    snapshot!("estimate_too_long", &format!("{qwen} --gpu L4 --input-len 40000 --output-len 1 --rate 1"));
+    snapshot!(
+        "estimate_does_not_fit",
+        "estimate meta-llama/Llama-3.3-70B-Instruct --gpu H100 --offline --input-len 1000 --output-len 200 --rate 1"
+    );
+    snapshot!(
+        "estimate_limit_does_not_fit",
+        "estimate Qwen/Qwen3-32B --offline --max-model-len 40960 --gpu H100 --input-len 1 --output-len 1 --rate 1"
+    );
+    snapshot!("estimate_unmeasured", &format!("{qwen} --gpu Gaudi3 --input-len 1000 --output-len 200 --rate 1"));
+    snapshot!(
+        "estimate_pools_saturated",
+        &format!(
+            "{qwen} --gpu H100 --input-len 8000 --output-len 10 --rate 90 --prefill-replicas 1 --decode-replicas 1"
+        )
+    );
+    snapshot!(
+        "estimate_two_loads",
+        &format!("{qwen} --gpu H100 --input-len 1 --output-len 1 --rate 1 --concurrency 1")
+    );
     snapshot!(
         "estimate_unknown_picture",
         &format!("{qwen} --gpu H100 --input-len 1 --output-len 1 --curve --out curve.pdf")
@@ -380,6 +405,31 @@ fn estimates_that_cannot_be_made() {
         "estimate_no_coefficients",
         &format!("{qwen} --gpu H100 --input-len 1 --output-len 1 --rate 1 --coefficients missing.toml")
     );
+}
+
+#[test]
+fn calibrations() {
+    let program = with_runs();
+    let snapshot = |name: &str, arguments: &str| {
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!(name, program.transcript(arguments));
+        });
+    };
+    snapshot("calibrate", "calibrate runs --offline --out mine.toml");
+    snapshot(
+        "calibrate_estimate",
+        "estimate Qwen/Qwen3-32B-FP8 --gpu H100 --tp 4 --offline --input-len 4096 --output-len 512 --concurrency 16 \
+         --coefficients mine.toml -o csv",
+    );
+    snapshot("calibrate_nothing", "calibrate runs/benchmark_report_v0.2,_2p1d_c064.yaml --offline --out none.toml");
+    assert!(!program.home().join("none.toml").exists());
+}
+
+#[test]
+fn kernel_tables_that_are_not_there() {
+    let qwen = "estimate Qwen/Qwen3-32B --offline --tp 2 --gpu H100 --input-len 1 --output-len 1 --rate 1";
+    snapshot!("estimate_no_kernel_tables", &format!("{qwen} --kernel-tables missing"));
+    snapshot!("estimate_other_kernel_tables", &format!("{qwen} --kernel-tables ."));
 }
 
 #[test]

@@ -159,7 +159,10 @@ fn finite(prediction: &Prediction) -> bool {
     ordered
         && throughput.requests_per_s.is_finite()
         && throughput.requests_per_s > 0.0
-        && prediction.breakdown.iter().all(|line| line.ms.is_finite() && line.ms >= line.roofline_ms * 0.999_999)
+        && prediction
+            .breakdown
+            .iter()
+            .all(|line| line.ms.is_finite() && line.ms >= line.roofline_ms.unwrap_or(0.0) * 0.999_999)
         && prediction.ttft_ms.is_none() == prediction.saturated
         && prediction.interval_80.tpot_mean_ms.is_sorted()
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod engine;
 pub(crate) mod hardware;
+pub(crate) mod kernels;
 pub(crate) mod model;
 pub(crate) mod names;
 pub(crate) mod picture;

@@ -1,36 +1,47 @@
-//! `calibrate RUNS.csv --models DIR --out FILE`: coefficients from measured runs, for `--coefficients`.
+//! `calibrate PATH… --out FILE`: coefficients from measured runs, for `--coefficients`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 use config_explorer::latency::Calibration;
+use config_explorer::model::{LoadOptions, Model};
+use config_explorer::reports::{ImportOptions, SkipKind, import};
 use config_explorer::validate::latency::{
-    Coefficient, FittedCoefficient, LatencyAccuracy, LeaveOut, MeasuredModels, MeasuredRuns, Scored, fit, intervals,
-    leave_one_out, observation,
+    Coefficient, Coverage, FittedCoefficient, LatencyAccuracy, MeasuredModels, MeasuredRun, MeasuredRuns, Scored, fit,
+    intervals, leave_groups_out, observation, unidentified,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ExitStatus;
 use crate::arguments::hardware::HardwareArgs;
-use crate::output::{self, Answer, Format, Table};
+use crate::output::{self, Answer, Format, Table, words};
 
 /// Arguments of `calibrate`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// CSV file: a row for each measured operating point.
-    file: PathBuf,
+    /// Stores of runs, result files of any benchmark tool, folders with them, or a CSV file with a row for each measured
+    /// operating point.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
 
-    /// Directory of ORG--NAME/config.json folders, which the rows name in `config`.
+    /// Directory of ORG--NAME/config.json folders, which runs name in `config`; by default models are found by their
+    /// names, as `plan` finds them.
     #[arg(long, value_name = "DIR")]
-    models: PathBuf,
+    models: Option<PathBuf>,
+
+    /// Do not use the network to find models.
+    #[arg(long)]
+    offline: bool,
 
     /// File to write, in TOML.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
-    /// What the runs are, for the reader of the file; by default the name of the table.
+    /// What the runs are, for the reader of the file; by default the names of the files.
     #[arg(long, value_name = "TEXT")]
     source: Option<String>,
 
@@ -41,10 +52,13 @@ pub(crate) struct Arguments {
 /// The coefficients, and what they are worth.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct CalibrateAnswer {
-    /// Rows that the fit used.
+    /// Runs that the fit used.
     rows: usize,
-    /// Errors with the built-in coefficients, with the fitted ones, and with those fitted without each row's model.
+    /// Errors with the built-in coefficients, with the fitted ones, and with those fitted without each run's model (or
+    /// deployment, or load, where there is one of the larger groups only).
     accuracy: Vec<LatencyAccuracy>,
+    /// What the runs cover.
+    coverage: Option<Coverage>,
     /// Every coefficient.
     coefficients: Vec<CoefficientLine>,
     /// What the data cannot tell.
@@ -65,9 +79,6 @@ struct CoefficientLine {
     /// Share of what is known of it that comes from the data, percent.
     identified_percent: f64,
 }
-
-/// Below this share of identification the prior decides.
-const IDENTIFIED: f64 = 0.5;
 
 impl From<FittedCoefficient> for CoefficientLine {
     fn from(fitted: FittedCoefficient) -> Self {
@@ -99,7 +110,7 @@ impl Answer for CalibrateAnswer {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{} rows\n\n{}\n", self.rows, self.table().draw());
+        let mut text = format!("{}\n\n{}\n", words::count(self.rows as u64, "run"), self.table().draw());
         for accuracy in &self.accuracy {
             let _ = write!(text, "{}:", accuracy.group);
             for (name, errors) in [("TPOT", accuracy.tpot), ("TTFT", accuracy.ttft)] {
@@ -122,63 +133,104 @@ impl Answer for CalibrateAnswer {
 /// Fits, and writes the file.
 pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitStatus> {
     let accelerators = arguments.hardware.accelerators()?;
-    let runs = MeasuredRuns::open(&arguments.file)?;
-    let models = MeasuredModels::read(&arguments.models, &runs.rows);
-    let cases: Vec<_> = runs
-        .rows
-        .iter()
-        .filter_map(|row| Some((row, models.case(row, &accelerators).ok()?)))
-        .filter(|(row, case)| observation(row, case).is_some())
-        .collect();
+    let (rows, models) = arguments.read()?;
+    let mut skipped = Vec::new();
+    let mut cases = Vec::new();
+    for row in &rows {
+        match models.case(row, &accelerators) {
+            Ok(case) if observation(row, &case).is_some() => cases.push((row, case)),
+            Ok(_) => skipped
+                .push("a fit uses credible runs of a closed loop on one engine without shared prefixes".to_owned()),
+            Err(error) => skipped.push(error.to_string()),
+        }
+    }
     let observations: Vec<_> = cases.iter().filter_map(|(row, case)| observation(row, case)).collect();
     if observations.is_empty() {
-        anyhow::bail!("no row of the table can be used: a fit needs credible runs of a closed loop on one engine");
+        let why = common(&skipped)
+            .map_or_else(String::new, |(reason, count)| format!(" ({reason}: {})", words::count(count, "run")));
+        anyhow::bail!("no run can be used{why}");
     }
-    let source =
-        arguments.source.clone().unwrap_or_else(|| format!("{} rows of {}", cases.len(), arguments.file.display()));
+    let source = arguments.source.clone().unwrap_or_else(|| {
+        let files: Vec<String> = arguments.paths.iter().map(|path| path.display().to_string()).collect();
+        format!("{} of {}", words::count(cases.len() as u64, "run"), files.join(", "))
+    });
     let (mut calibration, coefficients) = fit(&observations, &source);
 
-    // The errors of models that were left out are what an unseen model will see.
+    // The errors of groups that were left out are what an unseen one will see.
     let known: Vec<_> = cases.iter().map(|(row, case)| (*row, case)).collect();
-    let unseen = leave_one_out(&known, LeaveOut::Model);
-    let predict = |calibration: &dyn Fn(&str) -> Calibration| -> anyhow::Result<Vec<_>> {
-        cases.iter().map(|(row, case)| Ok((*row, case.predict(&calibration(&row.model))?))).collect()
+    let (held, unseen) = leave_groups_out(&known);
+    let predict = |calibration: &dyn Fn(&MeasuredRun) -> Calibration| -> anyhow::Result<Vec<_>> {
+        cases.iter().map(|(row, case)| Ok((*row, case.predict(&calibration(row))?))).collect()
     };
-    let of_unseen = predict(&|model: &str| {
+    let of_unseen = predict(&|row| {
         let accelerators = calibration.accelerators.clone();
-        unseen.get(model).map_or_else(Calibration::default, |left| Calibration { accelerators, ..left.clone() })
+        let left = unseen.get(&held.group(row)).cloned().unwrap_or_default();
+        Calibration { accelerators, ..left }
     })?;
     let scored: Vec<Scored<'_>> = of_unseen.iter().map(|(row, prediction)| Scored { row, prediction }).collect();
-    calibration.interval = intervals(&scored, "of models left out of the fit");
+    calibration.interval = intervals(&scored, &format!("of {}s left out of the fit", held.words()));
 
     let mut accuracy = Vec::new();
     for (name, predictions) in [
-        ("built-in", predict(&|_| Calibration::built_in().clone())?),
-        ("fitted, in sample", predict(&|_| calibration.clone())?),
-        ("fitted, each model left out", of_unseen),
+        ("before (built-in)".to_owned(), predict(&|_| Calibration::built_in().clone())?),
+        ("after, in sample".to_owned(), predict(&|_| calibration.clone())?),
+        (format!("after, each {} left out", held.words()), of_unseen),
     ] {
         let scored: Vec<Scored<'_>> = predictions.iter().map(|(row, prediction)| Scored { row, prediction }).collect();
-        accuracy.push(LatencyAccuracy::of(name.to_owned(), &scored));
+        accuracy.push(LatencyAccuracy::of(name, &scored));
     }
-    let coefficients: Vec<CoefficientLine> = coefficients.into_iter().map(Into::into).collect();
-    let mut warnings = ranges(&runs, cases.len());
-    let unknown = coefficients.iter().filter(|line| line.identified_percent < 100.0 * IDENTIFIED).count();
-    if unknown > 0 {
-        warnings.push(format!("{unknown} coefficients are told more by the prior than by the data"));
+    let coverage = Coverage::of(cases.iter().map(|(row, _)| *row));
+    let mut warnings = coverage.iter().flat_map(Coverage::gaps).collect::<Vec<_>>();
+    warnings.extend(unidentified(&coefficients));
+    if let Some((reason, count)) = common(&skipped) {
+        let all = words::count(skipped.len() as u64, "run");
+        warnings.push(format!("{all} of {} not used, {count} of them: {reason}", rows.len()));
     }
-    std::fs::write(&arguments.out, calibration.to_toml()?)?;
-    output::print(&CalibrateAnswer { rows: cases.len(), accuracy, coefficients, warnings }, format)
+    if calibration.interval.is_empty() {
+        warnings.push("too few runs for intervals: those of `estimate` will be a judgement".to_owned());
+    }
+    std::fs::write(&arguments.out, calibration.to_toml()?)
+        .with_context(|| format!("writing {}", arguments.out.display()))?;
+    let coefficients = coefficients.into_iter().map(Into::into).collect();
+    output::print(&CalibrateAnswer { rows: cases.len(), accuracy, coverage, coefficients, warnings }, format)
 }
 
-/// What the runs cover: beyond it the coefficients are extrapolated.
-fn ranges(runs: &MeasuredRuns, used: usize) -> Vec<String> {
-    let lengths: Vec<f64> = runs.rows.iter().filter_map(|row| Some(row.lengths?.0)).collect();
-    let (low, high) =
-        lengths.iter().fold((f64::MAX, 0.0_f64), |(low, high), length| (low.min(*length), high.max(*length)));
-    let mut warnings = vec![format!("prompts of {low:.0} to {high:.0} tokens; nothing is known beyond")];
-    if used < runs.rows.len() {
-        warnings.push(format!("{} of {} rows were not used", runs.rows.len() - used, runs.rows.len()));
+/// The most frequent of some reasons, and how often it is one.
+fn common(reasons: &[String]) -> Option<(&str, u64)> {
+    let count = |reason: &String| reasons.iter().filter(|other| *other == reason).count();
+    reasons.iter().max_by_key(|reason| count(reason)).map(|reason| (reason.as_str(), count(reason) as u64))
+}
+
+impl Arguments {
+    /// The rows, and the models that they name.
+    fn read(&self) -> anyhow::Result<(Vec<MeasuredRun>, MeasuredModels)> {
+        // A table of its own columns, such as the one behind the built-in coefficients, tells more than an import keeps.
+        if let ([path], Some(models)) = (self.paths.as_slice(), &self.models)
+            && path.extension().is_some_and(|extension| extension == "csv")
+        {
+            let rows = MeasuredRuns::open(path)?.rows;
+            let models = MeasuredModels::read(models, &rows);
+            return Ok((rows, models));
+        }
+        let imported = import(&self.paths, &ImportOptions::default(), &|_, _| ())?;
+        for skipped in imported.skipped.iter().filter(|skipped| skipped.kind == SkipKind::Failed) {
+            anstream::eprintln!("skipped: {}: {}", skipped.path.display(), skipped.reason);
+        }
+        let rows: Vec<MeasuredRun> = imported.runs.iter().filter_map(MeasuredRun::of_run).collect();
+        let mut models = match &self.models {
+            Some(directory) => MeasuredModels::read(directory, &rows),
+            None => MeasuredModels::default(),
+        };
+        if self.models.is_none() {
+            let mut options = LoadOptions::from_env(|name| std::env::var(name).ok());
+            options.offline |= self.offline;
+            let mut seen = BTreeSet::new();
+            for row in &rows {
+                if seen.insert((&row.config, &row.precision)) {
+                    models.insert(row, Model::load(&row.model, &options));
+                }
+            }
+        }
+        Ok((rows, models))
     }
-    warnings.push("no run tells the prefix hit rate: the cost of a hit is not calibrated".to_owned());
-    warnings
 }

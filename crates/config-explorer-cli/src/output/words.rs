@@ -13,6 +13,11 @@ pub(crate) fn layout(layout: ParallelismSummary) -> String {
     words.join(", ")
 }
 
+/// So many of something: `1 GPU`, `1,200 GPUs`.
+pub(crate) fn count(number: u64, unit: &str) -> String {
+    format!("{} {unit}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// A whole number with commas.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -29,6 +34,11 @@ pub(crate) fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!([0, 1, 1200].map(|number| count(number, "GPU")), ["0 GPUs", "1 GPU", "1,200 GPUs"]);
+    }
 
     #[test]
     fn thousands_are_set_apart() {

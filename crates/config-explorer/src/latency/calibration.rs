@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::Format;
+use super::{Format, MeasuredKernels};
 use crate::hardware::Accelerator;
 use crate::{Error, Result};
 
@@ -171,6 +171,9 @@ pub struct Calibration {
     /// Quantiles of measured against predicted, by regime.
     #[serde(default)]
     pub interval: BTreeMap<Regime, IntervalQuantiles>,
+    /// Measured kernels of an accelerator, by its name, instead of the curves; of no calibration file.
+    #[serde(skip)]
+    pub kernels: BTreeMap<String, Arc<MeasuredKernels>>,
 }
 
 /// How far a case is from what was measured.

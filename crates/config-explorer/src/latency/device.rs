@@ -1,7 +1,10 @@
 //! One accelerator with its calibrated kernels: what an operator of a given size takes on it.
 
+use std::sync::Arc;
+
 use super::coefficients::{Kernels, Link, kernels};
-use super::kernel::{Experts, Kernel, Roofline};
+use super::kernel::{Experts, Kernel, Measured, Roofline};
+use super::kernel_tables::{ExpertsShape, HeadsShape, MeasuredKernels};
 use super::{Calibration, EngineTime, Format, KernelBasis, Multiplier};
 use crate::hardware::Accelerator;
 use crate::model::Moe;
@@ -12,6 +15,9 @@ const ELEMENTWISE_MEMORY: f64 = 0.7;
 const NETWORK_EFFICIENCY: f64 = 0.7;
 const NETWORK_LATENCY_US: f64 = 30.0;
 
+/// What a kernel's parts are multiplied by.
+type Multipliers<'a> = dyn Fn(Multiplier) -> f64 + 'a;
+
 /// An accelerator with its calibrated kernels.
 pub(super) struct Device<'a> {
     pub(super) accelerator: &'a Accelerator,
@@ -19,6 +25,8 @@ pub(super) struct Device<'a> {
     generation: &'static str,
     pub(super) basis: KernelBasis,
     calibration: &'a Calibration,
+    /// Measured kernels, where there are any of this accelerator.
+    measured: Option<&'a MeasuredKernels>,
     /// Bytes per us.
     pub(super) bandwidth: f64,
 }
@@ -27,7 +35,8 @@ impl<'a> Device<'a> {
     pub(super) fn new(accelerator: &'a Accelerator, calibration: &'a Calibration) -> Self {
         let (kernels, generation, basis) = kernels(accelerator);
         let bandwidth = accelerator.memory_bandwidth_gb_per_s * 1e3;
-        Self { accelerator, kernels, generation, basis, calibration, bandwidth }
+        let measured = calibration.kernels.get(&accelerator.name).map(Arc::as_ref);
+        Self { accelerator, kernels, generation, basis, calibration, measured, bandwidth }
     }
 
     pub(super) fn multiplier(&self, multiplier: Multiplier) -> f64 {
@@ -39,19 +48,44 @@ impl<'a> Device<'a> {
     }
 
     /// Bytes per us that a kernel of this efficiency reaches. No calibration makes a kernel faster than the device.
-    fn reached_bandwidth(&self, efficiency: f64, multiplier: Multiplier) -> (f64, f64) {
-        let share = (efficiency / self.multiplier(multiplier)).min(1.0);
+    fn reached_bandwidth(&self, efficiency: f64, multiplier: f64) -> (f64, f64) {
+        let share = (efficiency / multiplier).min(1.0);
         (self.bandwidth * share, share)
     }
 
     /// A matrix of `outputs` x `inputs` in a format.
     pub(super) fn gemm(&self, outputs: f64, inputs: f64, format: Format) -> Kernel {
+        let curve = |multiplier: &Multipliers<'_>| self.gemm_curve(outputs, inputs, format, multiplier);
+        let points = self.measured.and_then(|measured| measured.gemm(self.accelerator, outputs, inputs, format));
+        self.measured_or(points, 1.0, curve)
+    }
+
+    /// A kernel of a curve under some multipliers: interpolated between points where there are any.
+    fn measured_or(
+        &self,
+        points: Option<Vec<(f64, f64)>>,
+        work_per_token: f64,
+        curve: impl Fn(&Multipliers<'_>) -> Kernel,
+    ) -> Kernel {
+        let calibrated = curve(&|multiplier| self.multiplier(multiplier));
+        match points {
+            Some(points) if !points.is_empty() => Kernel::Measured(Measured {
+                points,
+                work_per_token,
+                calibrated: Box::new(calibrated),
+                benchmark: Box::new(curve(&|_| 1.0)),
+            }),
+            _ => calibrated,
+        }
+    }
+
+    fn gemm_curve(&self, outputs: f64, inputs: f64, format: Format, multiplier: &Multipliers<'_>) -> Kernel {
         let curve = self.kernels.gemm(format);
         let (memory, compute) = Multiplier::of_gemm(format);
-        let (bandwidth, memory_share) = self.reached_bandwidth(curve.memory, memory);
-        let compute_share = (curve.compute / self.multiplier(compute)).min(1.0);
+        let (bandwidth, memory_share) = self.reached_bandwidth(curve.memory, multiplier(memory));
+        let compute_share = (curve.compute / multiplier(compute)).min(1.0);
         Kernel::Roofline(Roofline {
-            floor_us: curve.floor_us * self.multiplier(Multiplier::GemmFloor),
+            floor_us: curve.floor_us * multiplier(Multiplier::GemmFloor),
             memory_us: outputs * inputs * format.weight_bytes() / bandwidth,
             memory_per_token_us: (inputs * format.activation_bytes() + 2.0 * outputs) / bandwidth,
             compute_per_token_us: 2.0 * outputs * inputs / (compute_share * format.peak(self.accelerator)),
@@ -63,11 +97,34 @@ impl<'a> Device<'a> {
     /// The routed experts of a layer: slices of `slice` of the intermediate size, spread over `ranks`, for the tokens of
     /// `token_multiple` ranks.
     pub(super) fn experts(&self, moe: &Moe, slice: f64, ranks: f64, token_multiple: f64, format: Format) -> Kernel {
+        let curve =
+            |multiplier: &Multipliers<'_>| self.experts_curve(moe, slice, ranks, token_multiple, format, multiplier);
+        let shape = ExpertsShape {
+            hidden: moe.expert_hidden_size,
+            slice: slice as u64,
+            experts: moe.experts,
+            per_token: moe.experts_per_token,
+        };
+        // The benchmark's experts have a gate; how it counts tokens of several expert ranks is not said.
+        let comparable = moe.gated && ranks <= 1.0 && slice.fract() == 0.0;
+        let measured = self.measured.filter(|_| comparable).and_then(|measured| measured.experts(format, shape));
+        self.measured_or(measured.cloned(), token_multiple, curve)
+    }
+
+    fn experts_curve(
+        &self,
+        moe: &Moe,
+        slice: f64,
+        ranks: f64,
+        token_multiple: f64,
+        format: Format,
+        multiplier: &Multipliers<'_>,
+    ) -> Kernel {
         let curve = self.kernels.experts(format);
         let (memory, compute) = Multiplier::of_experts(format);
         let (bandwidth, memory_share) =
-            self.reached_bandwidth(curve.memory / (1.0 + curve.memory_tile / slice), memory);
-        let compute_share = (curve.compute / (1.0 + curve.compute_tile / slice) / self.multiplier(compute)).min(1.0);
+            self.reached_bandwidth(curve.memory / (1.0 + curve.memory_tile / slice), multiplier(memory));
+        let compute_share = (curve.compute / (1.0 + curve.compute_tile / slice) / multiplier(compute)).min(1.0);
         let hidden = moe.expert_hidden_size as f64;
         let per_token = moe.experts_per_token as f64;
         // Gate, up and down projection; without a gate, two of them.
@@ -75,7 +132,7 @@ impl<'a> Device<'a> {
         let activations = 2.0 * per_token * (2.0 * hidden + matrices * slice) / ranks;
         Kernel::Experts(Experts {
             roofline: Roofline {
-                floor_us: curve.floor_us * self.multiplier(Multiplier::ExpertsFloor),
+                floor_us: curve.floor_us * multiplier(Multiplier::ExpertsFloor),
                 memory_us: 0.0,
                 memory_per_token_us: activations / bandwidth,
                 compute_per_token_us: 2.0 * matrices * hidden * slice * per_token
@@ -106,8 +163,7 @@ impl<'a> Device<'a> {
     }
 
     /// The algorithms of an all-reduce over `ranks` GPUs.
-    fn all_reduce_algorithms(&self, ranks: u32) -> Vec<Link> {
-        let slowdown = self.multiplier(Multiplier::Collective);
+    fn all_reduce_algorithms(&self, ranks: u32, slowdown: f64) -> Vec<Link> {
         let scale_up = self.accelerator.scale_up_gpus.unwrap_or(self.accelerator.gpus_per_node);
         if ranks > scale_up {
             let bytes_per_us = self.accelerator.inter_node_gb_per_s * 1e3 * NETWORK_EFFICIENCY / 2.0;
@@ -133,12 +189,18 @@ impl<'a> Device<'a> {
 
     /// All-reduce of `bytes_per_token` over `ranks` GPUs.
     pub(super) fn all_reduce(&self, bytes_per_token: f64, ranks: u32) -> Kernel {
-        Kernel::Collective { bytes_per_token, algorithms: self.all_reduce_algorithms(ranks) }
+        let curve = |multiplier: &Multipliers<'_>| Kernel::Collective {
+            bytes_per_token,
+            algorithms: self.all_reduce_algorithms(ranks, multiplier(Multiplier::Collective)),
+        };
+        let measured = self.measured.and_then(|measured| measured.all_reduce(ranks));
+        self.measured_or(measured.cloned(), bytes_per_token, curve)
     }
 
     /// Gather of the logits over `ranks` GPUs, at the bandwidth of the all-reduce for large messages.
     pub(super) fn gather(&self, latency_us: f64, bytes_per_sequence: f64, ranks: u32) -> Kernel {
-        let bandwidths = self.all_reduce_algorithms(ranks).into_iter().map(|link| link.bytes_per_us);
+        let slowdown = self.multiplier(Multiplier::Collective);
+        let bandwidths = self.all_reduce_algorithms(ranks, slowdown).into_iter().map(|link| link.bytes_per_us);
         let link = Link { latency_us, bytes_per_us: bandwidths.fold(f64::MIN_POSITIVE, f64::max) };
         Kernel::Collective { bytes_per_token: bytes_per_sequence, algorithms: vec![link] }
     }
@@ -159,7 +221,14 @@ impl<'a> Device<'a> {
         let curves = &self.kernels.decode_attention;
         let curve = if fp8 { curves.fp8 } else { curves.bf16 };
         let floor_us = curve.floor_us * self.multiplier(Multiplier::DecodeFloor);
-        (floor_us, self.reached_bandwidth(curve.memory, Multiplier::DecodeMemory).0)
+        (floor_us, self.reached_bandwidth(curve.memory, self.multiplier(Multiplier::DecodeMemory)).0)
+    }
+
+    /// The same for measured heads: floor (us), and us for each token of context.
+    pub(super) fn measured_decode(&self, shape: HeadsShape) -> Option<(f64, f64)> {
+        let [floor_us, us_per_token] = self.measured?.decode(shape)?;
+        let [floor, memory] = [Multiplier::DecodeFloor, Multiplier::DecodeMemory].map(|part| self.multiplier(part));
+        Some((floor * floor_us, us_per_token * memory.max(1.0)))
     }
 
     /// Prefill attention of heads so wide: floor (us), FLOP per us, and the length of half efficiency.
@@ -167,5 +236,12 @@ impl<'a> Device<'a> {
         let curve = self.kernels.prefill_attention.of_head(head_dim);
         let share = (curve.compute / self.multiplier(Multiplier::PrefillCompute)).min(1.0);
         (curve.floor_us, share * Format::Bf16.peak(self.accelerator), curve.half_length)
+    }
+
+    /// The same for measured heads: floor (us), us for each pair of a query and a key, us for each token.
+    pub(super) fn measured_prefill(&self, shape: HeadsShape) -> Option<(f64, f64, f64)> {
+        let [floor_us, us_per_pair, us_per_token] = self.measured?.prefill(shape)?;
+        let slower = self.multiplier(Multiplier::PrefillCompute).max(1.0);
+        Some((floor_us, us_per_pair * slower, us_per_token * slower))
     }
 }

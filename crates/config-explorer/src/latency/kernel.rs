@@ -1,6 +1,7 @@
 //! Time of one operator as a function of the tokens of a step.
 
 use super::coefficients::Link;
+use super::kernel_tables::{Points, at};
 
 /// What binds an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
@@ -31,6 +32,8 @@ pub struct OperatorTime {
     pub total_us: f64,
     /// What the datasheet's bandwidth and peak would allow.
     pub roofline_us: f64,
+    /// How much of the total was interpolated between measured kernels.
+    pub measured_us: f64,
 }
 
 impl OperatorTime {
@@ -56,6 +59,7 @@ impl OperatorTime {
             communication_us: self.communication_us * times,
             total_us: self.total_us * times,
             roofline_us: self.roofline_us * times,
+            measured_us: self.measured_us * times,
         }
     }
 }
@@ -68,6 +72,7 @@ impl std::ops::AddAssign for OperatorTime {
         self.communication_us += other.communication_us;
         self.total_us += other.total_us;
         self.roofline_us += other.roofline_us;
+        self.measured_us += other.measured_us;
     }
 }
 
@@ -99,6 +104,7 @@ impl Roofline {
             communication_us: 0.0,
             total_us: self.floor_us + p_norm(memory_us, compute_us, self.rho),
             roofline_us: (memory_us * memory).max(compute_us * compute),
+            measured_us: 0.0,
         }
     }
 }
@@ -163,6 +169,30 @@ pub(super) enum Kernel {
     Experts(Experts),
     /// A collective of so many bytes per token: the fastest of its algorithms.
     Collective { bytes_per_token: f64, algorithms: Vec<Link> },
+    /// Interpolated between measured times.
+    Measured(Measured),
+}
+
+/// A kernel whose times were measured. How far an engine is from benchmarks is what its curve says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Measured {
+    /// Times (us) by work.
+    pub(super) points: Points,
+    /// Work of a token.
+    pub(super) work_per_token: f64,
+    /// Its curve with the calibration's multipliers, which also tells what binds, and without them.
+    pub(super) calibrated: Box<Kernel>,
+    pub(super) benchmark: Box<Kernel>,
+}
+
+impl Measured {
+    fn time(&self, tokens: f64) -> OperatorTime {
+        let [calibrated, benchmark] = [&self.calibrated, &self.benchmark].map(|kernel| kernel.time(tokens));
+        let measured_us = at(&self.points, tokens * self.work_per_token);
+        let total_us = (measured_us * calibrated.total_us / benchmark.total_us).max(calibrated.roofline_us);
+        let parts = calibrated.scaled(total_us / calibrated.total_us);
+        OperatorTime { total_us, roofline_us: calibrated.roofline_us, measured_us: total_us, ..parts }
+    }
 }
 
 impl Kernel {
@@ -171,6 +201,7 @@ impl Kernel {
         match self {
             Self::Roofline(roofline) => roofline.time(tokens),
             Self::Experts(experts) => experts.time(tokens),
+            Self::Measured(measured) => measured.time(tokens),
             Self::Collective { bytes_per_token, algorithms } => {
                 let bytes = bytes_per_token * tokens;
                 let fastest = algorithms

@@ -10,12 +10,14 @@
 //! kernel table (state updates of linear attention, indexers, pipelines, exchanges between data-parallel ranks) is
 //! computed from bytes and FLOP with assumed efficiencies, named where they stand.
 
+mod bounds;
 mod calibration;
 mod coefficients;
 mod decoder;
 mod device;
 mod format;
 mod kernel;
+mod kernel_tables;
 mod operators;
 mod step;
 
@@ -24,4 +26,5 @@ pub use coefficients::{KernelBasis, generation, kernel_basis};
 pub use decoder::{Decoder, LayerFormats};
 pub use format::Format;
 pub use kernel::{BoundBy, OperatorTime};
+pub use kernel_tables::MeasuredKernels;
 pub use step::{Chunk, Configuration, Decodes, OperatorShare, StepTimes, breakdown};

@@ -3,6 +3,7 @@
 use super::decoder::{Decoder, LayerFormats};
 use super::device::Device;
 use super::kernel::Kernel;
+use super::kernel_tables::HeadsShape;
 use super::{EngineTime, Format};
 use crate::deployment::Parallelism;
 use crate::model::{
@@ -61,6 +62,8 @@ pub(super) struct Mixers {
     /// For each token of a chunk.
     pub(super) prefill_token_us: f64,
     pub(super) prefill_kernels: Vec<PrefillKernel>,
+    /// Layers whose attention was measured, and all that attend: when they decode, and for prompts.
+    pub(super) measured: [(f64, f64); 2],
 }
 
 /// What one rank runs in a step. Pipeline stages are one behind the other: their operators are those of a whole pass.
@@ -207,18 +210,44 @@ impl Lowering<'_> {
             self.all_reduce(count, 8.0);
         }
 
-        let (floor_us, bandwidth) = self.device.decode_attention(self.fp8_kv);
-        let element_bytes = if self.fp8_kv { 1.0 } else { 2.0 };
-        // Ranks of decode context parallelism share the heads' cache.
-        let us_per_token = count * kv_heads * (key + value) * element_bytes
-            / (bandwidth * f64::from(self.parallelism.decode_context()));
+        let shape = HeadsShape {
+            query: query_heads as u64,
+            kv: kv_heads as u64,
+            width: heads.head_dim,
+            fp8_cache: self.fp8_kv,
+        };
+        let comparable = window.is_none() && heads.head_dim == heads.value_head_dim;
+        let measured = comparable.then(|| self.device.measured_decode(shape)).flatten();
+        self.attends(0, count, measured.is_some());
+        let (floor_us, us_per_token) = measured.unwrap_or_else(|| {
+            let (floor_us, bandwidth) = self.device.decode_attention(self.fp8_kv);
+            let element_bytes = if self.fp8_kv { 1.0 } else { 2.0 };
+            (floor_us, kv_heads * (key + value) * element_bytes / bandwidth)
+        });
         self.operators.mixers.decode_floor_us += count * floor_us;
-        self.decode(window, us_per_token);
+        // Ranks of decode context parallelism share the heads' cache.
+        self.decode(window, count * us_per_token / f64::from(self.parallelism.decode_context()));
 
-        let (floor_us, flop_per_us, half_length) = self.device.prefill_attention(key);
+        let measured = comparable.then(|| self.device.measured_prefill(shape)).flatten();
+        self.attends(1, count, measured.is_some());
+        let (floor_us, us_per_pair, half_length) = match measured {
+            // Half the length's pairs of each token are its time.
+            Some((floor_us, us_per_pair, us_per_token)) => (floor_us, us_per_pair, 2.0 * us_per_token / us_per_pair),
+            None => {
+                let (floor_us, flop_per_us, half_length) = self.device.prefill_attention(key);
+                (floor_us, 2.0 * query_heads * (key + value) / flop_per_us, half_length)
+            }
+        };
         self.operators.mixers.prefill_floor_us += count * PREFILL_FLOOR * floor_us;
-        let us_per_pair = count * 2.0 * query_heads * (key + value) / flop_per_us;
-        self.prefill(window.map_or(f64::INFINITY, |window| window as f64), us_per_pair, half_length);
+        let reach = window.map_or(f64::INFINITY, |window| window as f64);
+        self.prefill(reach, count * us_per_pair, half_length);
+    }
+
+    /// Counts layers by whether their attention was measured: 0 when they decode, 1 for prompts.
+    fn attends(&mut self, part: usize, count: f64, measured: bool) {
+        let (of_measured, all) = &mut self.operators.mixers.measured[part];
+        *of_measured += if measured { count } else { 0.0 };
+        *all += count;
     }
 
     fn decode(&mut self, window: Option<u64>, us_per_token: f64) {
@@ -262,6 +291,9 @@ impl Lowering<'_> {
         self.gemm("attention_projections", count, heads * nope, latent, Format::Bf16);
         self.gemm("attention_projections", count, heads * value, latent, Format::Bf16);
 
+        for part in 0..2 {
+            self.attends(part, count, false);
+        }
         let (floor_us, bandwidth) = self.device.decode_attention(self.fp8_kv);
         let element_bytes = if self.fp8_kv { 1.0 } else { 2.0 };
         let peak = Format::Bf16.peak(self.device.accelerator);
@@ -334,6 +366,9 @@ impl Lowering<'_> {
 
     /// A constant state of so many elements per sequence: read and written for a decoded token, scanned over a chunk.
     fn state(&mut self, elements: f64, dtype: DType, count: f64) {
+        for part in 0..2 {
+            self.attends(part, count, false);
+        }
         let bytes = elements * dtype.bits().unwrap_or(32) as f64 / 8.0;
         let peak = Format::Bf16.peak(self.device.accelerator);
         let mixers = &mut self.operators.mixers;

@@ -284,19 +284,28 @@ pub fn breakdown(configuration: &Configuration<'_>, decodes: Decodes, chunks: &[
     for operator in &operators.per_token {
         add(operator.name, operator.kernel.time(padded).scaled(operator.count));
     }
+    let (decode_bound_us, prefill_bound_us) = super::bounds::attention_us(configuration, decodes, chunks);
+    // Layers of one model are of a size: their share of the layers is that of the time.
+    let [decode_share, prefill_share] = operators.mixers.measured.map(|(of_measured, all)| of_measured / all.max(1.0));
     let floor_us = operators.mixers.decode_floor_us;
     let decode_us = step.decode_attention_us(decodes);
     if decode_us > 0.0 {
         let memory_us = decode_us - floor_us;
-        add("decode_attention", OperatorTime { floor_us, memory_us, total_us: decode_us, ..OperatorTime::default() });
+        let roofline_us = decode_bound_us;
+        let (total_us, measured_us) = (decode_us, decode_us * decode_share);
+        add(
+            "decode_attention",
+            OperatorTime { floor_us, memory_us, total_us, roofline_us, measured_us, ..OperatorTime::default() },
+        );
     }
     let prefill_us: f64 = chunks.iter().map(|chunk| step.prefill_us(*chunk)).sum();
     if prefill_us > 0.0 {
         let floor_us = operators.mixers.prefill_floor_us * chunks.len() as f64;
         let compute_us = prefill_us - floor_us;
+        let (total_us, roofline_us, measured_us) = (prefill_us, prefill_bound_us, prefill_us * prefill_share);
         add(
             "prefill_attention",
-            OperatorTime { floor_us, compute_us, total_us: prefill_us, ..OperatorTime::default() },
+            OperatorTime { floor_us, compute_us, total_us, roofline_us, measured_us, ..OperatorTime::default() },
         );
     }
     let sampled = decodes.sequences + chunks.len() as f64;

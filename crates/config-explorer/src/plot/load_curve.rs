@@ -51,7 +51,7 @@ pub fn load_curve(
     match against {
         Against::Load => scenario(facts, load_axis, y, &rows),
         Against::Throughput => {
-            let x = Axis::new("Output tokens per second per GPU", "tokens/s").with_hint("higher is better");
+            let x = Axis::new("Output throughput per GPU", "tokens/s").with_hint("higher is better");
             tradeoff(facts, x, y, &load_axis, &rows)
         }
     }

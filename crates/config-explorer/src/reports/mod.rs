@@ -10,6 +10,7 @@ mod detect;
 mod formats;
 mod import;
 mod json;
+mod kernel_tables;
 mod lenient;
 mod normalise;
 mod path;
@@ -23,6 +24,7 @@ pub use crate::workload::{Statistic, Statistics};
 pub use columns::{Column, ColumnKind, Direction, Group, Value, column, columns};
 pub use detect::Format;
 pub use import::{Import, ImportOptions, Progress, SkipKind, Skipped, import, read};
+pub use kernel_tables::{KernelOperator, KernelTable, KernelTables};
 pub use run::{
     Counts, ItlDefinition, Kind, Latencies, Layout, Provenance, Role, Roles, Router, RouterPlugin, Run, RunId, Server,
     Source, Throughput, TpotDefinition, Warning,

@@ -21,7 +21,8 @@ fn prefill(lane: &Lane<'_>, rate: f64) -> Option<(f64, f64, f64)> {
     (busy < 1.0).then(|| (least_us, busy * least_us / 2.0, busy * service_us / (2.0 * (1.0 - busy))))
 }
 
-fn prefill_capacity(pool: &Pool<'_>) -> f64 {
+/// Requests per us whose prompts a pool computes at most.
+pub(super) fn prefill_capacity(pool: &Pool<'_>) -> f64 {
     let costs = pool.lane.costs(1.0);
     pool.lanes / (costs.packed_us + costs.decode_us / pool.lane.prompts_per_step())
 }

@@ -5,7 +5,7 @@ use crate::deployment::Parallelism;
 use crate::engine::{EngineSettings, KvCacheDType};
 use crate::hardware::Accelerator;
 use crate::latency::{Calibration, Configuration, Decoder};
-use crate::memory::{PlanRequest, plan};
+use crate::memory::{KvCacheSummary, PlanRequest, plan};
 use crate::model::DType;
 use crate::{Error, Result};
 
@@ -41,6 +41,9 @@ pub struct Engine {
     pub fp8_kv_cache: bool,
     /// What the KV cache holds.
     pub capacity: Capacity,
+    /// The longest `--max-model-len` with which it starts, where it does not start with the one that it has although
+    /// these requests fit.
+    pub max_model_len_to_set: Option<u64>,
 }
 
 impl Engine {
@@ -62,13 +65,23 @@ impl Engine {
             KvCacheDType::Auto => architecture.kv_cache_dtype,
             dtype => dtype.element()?,
         };
+        let (capacity, max_model_len_to_set) = capacity(request, traffic)?;
         Ok(Self {
             decoder,
             accelerator: request.accelerator.clone(),
             parallelism: request.parallelism,
             settings: settings.clone(),
             fp8_kv_cache: element.and_then(DType::bits) == Some(8),
-            capacity: capacity(request, traffic)?,
+            capacity,
+            max_model_len_to_set,
+        })
+    }
+
+    /// What has to be set for it to start, for the user.
+    pub fn start_warning(&self) -> Option<String> {
+        self.max_model_len_to_set.map(|len| {
+            let limit = self.settings.max_model_len.map_or_else(String::new, |limit| format!(" of {limit} tokens"));
+            format!("vLLM starts only with `--max-model-len {len}` or less: a request{limit} does not fit its KV cache")
         })
     }
 
@@ -103,7 +116,8 @@ impl Engine {
     }
 }
 
-fn capacity(request: &PlanRequest<'_>, traffic: &Traffic) -> Result<Capacity> {
+/// What it holds, and the `max_model_len` to set where it does not start with its own.
+fn capacity(request: &PlanRequest<'_>, traffic: &Traffic) -> Result<(Capacity, Option<u64>)> {
     let tokens = (traffic.input_tokens + traffic.output_tokens).ceil() as u64;
     let limit = request.settings.max_model_len.or(request.model.architecture.max_position_embeddings);
     if let Some(limit) = limit.filter(|limit| tokens > *limit) {
@@ -112,14 +126,27 @@ fn capacity(request: &PlanRequest<'_>, traffic: &Traffic) -> Result<Capacity> {
             reason: format!("with the output these are {tokens} tokens, and a request may have {limit}"),
         });
     }
-    let mut sized = request.clone();
-    sized.settings.max_model_len = Some(tokens);
-    let planned = plan(&sized);
-    Ok(match (planned.fits, planned.kv_cache) {
-        (true, Some(kv)) => Capacity::Fits {
-            kv_tokens: kv.tokens as f64,
-            kv_bytes_per_token: kv.bytes_per_token_per_gpu as f64 * f64::from(request.parallelism.gpus()),
-        },
-        _ => Capacity::DoesNotFit { reason: planned.reason.unwrap_or_else(|| "it has no KV cache".to_owned()) },
-    })
+    // Blocks and memory are those of the engine as it is set; how many tokens they hold follows from the request's length.
+    let as_set = plan(request);
+    let mut of_length = request.clone();
+    of_length.settings.max_model_len = Some(tokens);
+    let planned = plan(&of_length);
+    let (true, Some(kv)) = (planned.fits, &planned.kv_cache) else {
+        let reason = planned.reason.unwrap_or_else(|| "it has no KV cache".to_owned());
+        return Ok((Capacity::DoesNotFit { reason }, None));
+    };
+    let share = match (&as_set.kv_cache, as_set.fits) {
+        (Some(own), true) => pool_gib(own) / pool_gib(kv),
+        _ => 1.0,
+    };
+    let capacity = Capacity::Fits {
+        kv_tokens: kv.tokens as f64 * share,
+        kv_bytes_per_token: kv.bytes_per_token_per_gpu as f64 * f64::from(request.parallelism.gpus()),
+    };
+    Ok((capacity, (!as_set.fits).then_some(as_set.max_model_len_that_fits)))
+}
+
+/// All blocks of a KV cache.
+fn pool_gib(kv: &KvCacheSummary) -> f64 {
+    kv.num_blocks as f64 * kv.request_gib / kv.blocks_per_request.max(1) as f64
 }

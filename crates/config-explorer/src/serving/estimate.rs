@@ -1,12 +1,12 @@
 //! From a deployment and its traffic to a prediction.
 
-use super::disaggregated::{Pool, at_concurrency, at_rate};
+use super::disaggregated::{Pool, at_concurrency, at_rate, prefill_capacity};
 use super::lane::Lane;
 use super::open::{at_once, open};
 use super::prediction::{Bound, Intervals, OperatorBreakdown, Prediction, Statistics, Throughput, Utilisation};
 use super::steady::{Steady, closed};
 use super::traffic::{Load, Traffic};
-use crate::latency::{Chunk, Configuration, Decodes, OperatorTime, StepTimes, breakdown};
+use crate::latency::{Chunk, Configuration, Decodes, Regime, StepTimes, breakdown};
 use crate::{Error, Result};
 
 /// Engines of one kind.
@@ -116,7 +116,8 @@ pub fn estimate(deployment: &Deployment<'_>, traffic: &Traffic) -> Result<Predic
                 Load::Closed { clients, .. } | Load::Burst { requests: clients } => lanes.min(clients),
                 Load::Open { .. } => lanes,
             };
-            Ok(prediction(traffic, role, &step, &steady, steady.rate * busy, f64::from(role.replicas * step.gpus)))
+            let gpus = f64::from(role.replicas * step.gpus);
+            Ok(prediction(traffic, role, &step, &steady, (steady.rate * busy, gpus), &[]))
         }
         Deployment::Disaggregated { prefill, decode } => {
             let [prefill_step, decode_step] = [prefill, decode].map(|role| StepTimes::compile(&role.configuration));
@@ -142,21 +143,37 @@ pub fn estimate(deployment: &Deployment<'_>, traffic: &Traffic) -> Result<Predic
                 }
             };
             let gpus = f64::from(prefill.replicas * prefill_step.gpus + decode.replicas * decode_step.gpus);
-            let mut prediction = prediction(traffic, decode, &decode_step, &steady, steady.rate, gpus);
-            prediction.utilisation.prefix_hit_rate = traffic.prefix_hit_rate;
-            prediction.warnings.push("prefill and decode pools were not validated end to end".to_owned());
+            let unknown = ["prefill and decode pools were not validated end to end"];
+            let mut prediction = prediction(traffic, decode, &decode_step, &steady, (steady.rate, gpus), &unknown);
+            let busy = steady.rate / prefill_capacity(&prefills);
+            prediction.utilisation.prefill = Some(busy.min(1.0));
+            if busy > FULL {
+                prediction.bound_by = prefill_bound(traffic, prefill, &prefills);
+            }
             Ok(prediction)
         }
     }
 }
 
+/// Share of its time from which a pool of engines that compute prompts keeps the others waiting.
+const FULL: f64 = 0.99;
+
+/// What binds a step that computes a prompt.
+fn prefill_bound(traffic: &Traffic, role: &Role<'_>, pool: &Pool<'_>) -> Bound {
+    let cached = (traffic.input_tokens * traffic.prefix_hit_rate).min(traffic.input_tokens - 1.0);
+    let tokens = (traffic.input_tokens - cached).min(pool.lane.step.max_num_batched_tokens);
+    let shares = breakdown(&role.configuration, Decodes::default(), &[Chunk { tokens, context: cached }]);
+    Bound::of(&shares.into_iter().map(Into::into).collect::<Vec<_>>()).0
+}
+
+/// The answer for a steady state: requests per us of the whole deployment, its GPUs, and what nobody has validated of it.
 fn prediction(
     traffic: &Traffic,
     role: &Role<'_>,
     step: &StepTimes,
     steady: &Steady,
-    rate_per_us: f64,
-    gpus: f64,
+    (rate_per_us, gpus): (f64, f64),
+    unknown: &[&str],
 ) -> Prediction {
     let requests_per_s = rate_per_us * 1e6;
     let output_tokens_per_s = requests_per_s * traffic.output_tokens;
@@ -170,8 +187,20 @@ fn prediction(
         p95: ttft.p95 + decoded * tpot_ms.p95,
         p99: ttft.p99 + decoded * tpot_ms.p99,
     });
-    let (operators, bound_by) = operators(traffic, role, step, steady);
-    let reach = super::intervals::interval(traffic, &role.configuration, steady);
+    let (operators, bound_by, overhead) = operators(traffic, role, step, steady);
+    let mut reach = super::intervals::interval(traffic, &role.configuration, steady);
+    if !unknown.is_empty() {
+        let widest = role.configuration.calibration.interval(Regime::Extrapolated);
+        (reach.ttft, reach.tpot, reach.regime) = (widest.ttft, widest.tpot, Regime::Extrapolated);
+        reach.basis.clone_from(&widest.basis);
+        reach.warnings.extend(unknown.iter().map(|&unknown| unknown.to_owned()));
+    }
+    if overhead > 0.5 {
+        reach.warnings.push(format!(
+            "launching kernels, the latency of links and the host take {:.0} % of a step",
+            100.0 * overhead
+        ));
+    }
     Prediction {
         ttft_ms,
         tpot_ms,
@@ -191,6 +220,7 @@ fn prediction(
                 .min(1.0),
             batch_size_mean: steady.running * f64::from(step.lanes),
             prefix_hit_rate: traffic.prefix_hit_rate,
+            prefill: None,
             preemptions: 0.0,
         },
         bound_by,
@@ -279,8 +309,13 @@ fn itl(traffic: &Traffic, steady: &Steady) -> Statistics {
     })
 }
 
-/// Operators of the mean step, and what binds the deployment.
-fn operators(traffic: &Traffic, role: &Role<'_>, step: &StepTimes, steady: &Steady) -> (Vec<OperatorBreakdown>, Bound) {
+/// Operators of the mean step, what binds the deployment, and the share of the step that launches and the host take.
+fn operators(
+    traffic: &Traffic,
+    role: &Role<'_>,
+    step: &StepTimes,
+    steady: &Steady,
+) -> (Vec<OperatorBreakdown>, Bound, f64) {
     let context = traffic.input_tokens + traffic.output_tokens / 2.0;
     let running = steady.running.max(1.0);
     let decodes = Decodes { sequences: running, context_tokens: running * context };
@@ -293,16 +328,14 @@ fn operators(traffic: &Traffic, role: &Role<'_>, step: &StepTimes, steady: &Stea
         context: cached + (traffic.input_tokens - cached - chunk_tokens).max(0.0) / 2.0,
     }];
     let shares = breakdown(&role.configuration, decodes, if chunk_tokens > 0.0 { &chunks } else { &[] });
-    let mut whole = OperatorTime::default();
-    for share in &shares {
-        whole += share.time;
-    }
+    let operators: Vec<OperatorBreakdown> = shares.into_iter().map(Into::into).collect();
+    let (binds, overhead) = Bound::of(&operators);
     let bound_by = if steady.capacity_bound {
         Bound::KvCapacity
     } else if matches!(traffic.load, Load::Open { .. }) {
         Bound::Arrivals
     } else {
-        whole.bound_by().into()
+        binds
     };
-    (shares.into_iter().map(Into::into).collect(), bound_by)
+    (operators, bound_by, overhead)
 }

@@ -41,7 +41,8 @@ impl From<OperatorShare> for OperatorBreakdown {
             operator,
             ms: time.total_us / 1e3,
             bound_by: if operator == "host" { BoundBy::Overhead } else { time.bound_by() },
-            roofline_ms: time.roofline_us / 1e3,
+            measured: (time.measured_us > 0.0).then_some(time.measured_us / time.total_us),
+            roofline_ms: (time.roofline_us > 0.0).then_some(time.roofline_us / 1e3),
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct Utilisation {
     pub batch_size_mean: f64,
     /// Share of prompt tokens found in the prefix cache.
     pub prefix_hit_rate: f64,
+    /// Share of the time that engines which only compute prompts are busy; `null` where every engine does both.
+    pub prefill: Option<f64>,
     /// Preemptions per second; the steady state admits no more than fits.
     pub preemptions: f64,
 }
@@ -59,22 +61,28 @@ pub enum Bound {
     Compute,
     /// The links between GPUs.
     Communication,
-    /// Kernel launches and the host.
-    Overhead,
     /// The KV cache or `max_num_seqs`.
     KvCapacity,
     /// Nothing: requests are served as they arrive.
     Arrivals,
 }
 
-impl From<BoundBy> for Bound {
-    fn from(bound_by: BoundBy) -> Self {
-        match bound_by {
-            BoundBy::MemoryBandwidth => Self::MemoryBandwidth,
-            BoundBy::Compute => Self::Compute,
-            BoundBy::Communication => Self::Communication,
-            BoundBy::Overhead => Self::Overhead,
-        }
+impl Bound {
+    /// What binds most of a step's time, and the share of the step that launches and the host take.
+    pub(super) fn of(operators: &[OperatorBreakdown]) -> (Self, f64) {
+        let ms = |bound_by| {
+            let bound = operators.iter().filter(|operator| operator.bound_by == bound_by);
+            bound.map(|operator| operator.ms).sum::<f64>()
+        };
+        let most = [
+            (BoundBy::MemoryBandwidth, Self::MemoryBandwidth),
+            (BoundBy::Compute, Self::Compute),
+            (BoundBy::Communication, Self::Communication),
+        ]
+        .into_iter()
+        .max_by(|a, b| ms(a.0).total_cmp(&ms(b.0)));
+        let all: f64 = operators.iter().map(|operator| operator.ms).sum();
+        (most.map_or(Self::MemoryBandwidth, |(_, bound)| bound), ms(BoundBy::Overhead) / all.max(f64::MIN_POSITIVE))
     }
 }
 
@@ -98,8 +106,11 @@ pub struct OperatorBreakdown {
     pub ms: f64,
     /// What binds it.
     pub bound_by: BoundBy,
-    /// Its time at the datasheet's bandwidth and peak; 0 where there is no such bound.
-    pub roofline_ms: f64,
+    /// Its time at the datasheet's bandwidth and peak; `null` where there is no such bound (links, launches, the host).
+    pub roofline_ms: Option<f64>,
+    /// Share of the time that is interpolated between measured kernels, with `--kernel-tables`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured: Option<f64>,
 }
 
 /// What a deployment does under a load.

@@ -2,14 +2,17 @@
 
 use std::fmt::Write;
 
+use config_explorer::latency::BoundBy;
 use config_explorer::memory::ParallelismSummary;
-use config_explorer::serving::{Bound, ExplainedStep, Load, Prediction, Statistics, StepKind, Traffic};
+use config_explorer::serving::{
+    Bound, ExplainedStep, Load, OperatorBreakdown, Prediction, Statistics, StepKind, Traffic,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::curves::CurveAnswer;
 use crate::ExitStatus;
-use crate::output::words::{self, grouped};
+use crate::output::words::{self, count, grouped};
 use crate::output::{Answer, Table};
 
 /// The estimate of one load, or curves over many.
@@ -45,6 +48,9 @@ pub(crate) struct OneEstimate {
     /// The estimate.
     #[serde(flatten)]
     pub(super) prediction: Prediction,
+    /// Tables of measured kernels behind it, with `--kernel-tables`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kernel_tables: Option<Vec<String>>,
     /// The steps behind it, with `--explain`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) steps: Option<Vec<ExplainedStep>>,
@@ -133,13 +139,22 @@ pub(super) fn number(value: f64) -> String {
     }
 }
 
-/// What binds, in words.
-pub(super) fn bound(bound: Bound) -> &'static str {
+/// What binds an operator, in words.
+fn bound_by(bound_by: BoundBy) -> &'static str {
+    match bound_by {
+        BoundBy::MemoryBandwidth => "memory bandwidth",
+        BoundBy::Compute => "compute",
+        BoundBy::Communication => "communication",
+        BoundBy::Overhead => "launches and the host",
+    }
+}
+
+/// What binds a deployment, in words.
+fn bound(bound: Bound) -> &'static str {
     match bound {
         Bound::MemoryBandwidth => "memory bandwidth",
         Bound::Compute => "compute",
         Bound::Communication => "communication",
-        Bound::Overhead => "launches and the host",
         Bound::KvCapacity => "the room for running requests (KV cache, max_num_seqs)",
         Bound::Arrivals => "arrivals",
     }
@@ -175,38 +190,53 @@ impl OneEstimate {
         let mut text = format!("{} on {} with vLLM {}\n", self.model, self.accelerator, self.engine_version);
         for role in &self.deployment {
             let kind = if role.role == "both" { String::new() } else { format!("{} ", role.role) };
-            let engines = if role.replicas == 1 { "engine" } else { "engines" };
+            let engines = count(role.replicas.into(), &format!("{kind}engine"));
             let layout = words::layout(role.parallelism);
-            let _ = writeln!(text, "{} {kind}{engines} of {layout}, {} GPUs", role.replicas, role.gpus);
+            let _ = writeln!(text, "{engines} of {layout}, {}", count(role.gpus.into(), "GPU"));
         }
         let load = match (self.traffic.concurrency, self.traffic.rate_per_s) {
-            (Some(clients), _) => format!("{} clients", grouped(clients as u64)),
+            (Some(clients), _) => count(clients as u64, "client"),
+            (_, Some(1.0)) => "1 request per second".to_owned(),
             (_, Some(rate)) => format!("{rate} requests per second"),
             _ => "a burst".to_owned(),
         };
         let _ = writeln!(
             text,
-            "{load}; prompts of {} tokens, outputs of {}\n\n{}",
-            grouped(self.traffic.input_len as u64),
+            "{load}; prompts of {}, outputs of {}\n\n{}",
+            count(self.traffic.input_len as u64, "token"),
             grouped(self.traffic.output_len as u64),
             self.table().draw()
         );
         let used = &prediction.utilisation;
-        let each = if self.deployment.iter().map(|role| role.replicas).sum::<u32>() > 1 { "Each engine" } else { "It" };
+        let each = match self.deployment.as_slice() {
+            [_, decode] if decode.replicas == 1 => "The decode engine",
+            [_, _] => "Each decode engine",
+            [both] if both.replicas > 1 => "Each engine",
+            _ => "It",
+        };
         let _ = writeln!(
             text,
-            "{each} runs {} requests at a time, which fill {:.0} % of the KV cache; {:.0} % of prompt tokens are found in it.\n\
-             Bound by {}.",
+            "{each} runs {} requests at a time, which fill {:.0} % of the KV cache; {:.0} % of prompt tokens are found in it.",
             number(used.batch_size_mean),
             100.0 * used.kv_cache,
             100.0 * used.prefix_hit_rate,
-            bound(prediction.bound_by),
         );
+        if let Some(busy) = used.prefill {
+            let _ = writeln!(text, "Prefill engines are busy {:.0} % of the time.", 100.0 * busy);
+        }
+        let _ = writeln!(text, "Bound by {}.", bound(prediction.bound_by));
         if prediction.saturated {
-            text += "Saturated: more arrives than can be served, so that the queue and the time to first token grow for ever; \
-                     the rates are the most there is.\n";
+            let _ = writeln!(
+                text,
+                "Saturated: it holds {} requests per second, and more arrive, so that the queue and the time to first token \
+                 grow for ever. Rates and times per token are those of the most it serves.",
+                number(prediction.throughput.requests_per_s)
+            );
         }
         let _ = writeln!(text, "80 % intervals: {}.", prediction.interval_basis);
+        if let Some(tables) = &self.kernel_tables {
+            text += &measured(&prediction.breakdown, tables);
+        }
         for warning in &prediction.warnings {
             let _ = writeln!(text, "Note: {warning}");
         }
@@ -217,31 +247,56 @@ impl OneEstimate {
     }
 }
 
+/// Which operators were measured.
+fn measured(operators: &[OperatorBreakdown], tables: &[String]) -> String {
+    let share = |operator: &OperatorBreakdown| operator.measured.map(|share| share * operator.ms);
+    let names: Vec<String> = operators
+        .iter()
+        .filter_map(|operator| {
+            let name = operator.operator.replace('_', " ");
+            Some(match operator.measured? {
+                0.995.. => name,
+                share => format!("{name} ({:.0} %)", 100.0 * share),
+            })
+        })
+        .collect();
+    if names.is_empty() {
+        return "No operator was measured by the kernel tables.\n".to_owned();
+    }
+    let measured_ms: f64 = operators.iter().filter_map(share).sum();
+    let all_ms: f64 = operators.iter().map(|operator| operator.ms).sum();
+    format!(
+        "Measured kernels take {:.0} % of a step: {}. Tables: {}.\n",
+        100.0 * measured_ms / all_ms,
+        names.join(", "),
+        tables.join(", ")
+    )
+}
+
 /// One step, operator by operator.
 fn explained(step: &ExplainedStep) -> String {
     let what = match step.step {
+        StepKind::Decode if step.sequences <= 1.0 => "A step that decodes 1 request".to_owned(),
         StepKind::Decode => format!("A step that decodes {} requests", number(step.sequences)),
-        StepKind::Prefill => format!("A step that computes {} tokens of a prompt", grouped(step.tokens as u64)),
+        StepKind::Prefill => format!("A step that computes {} of a prompt", count(step.tokens as u64, "token")),
     };
     let mut table = Table::new(["operator", "ms", "share_percent", "bound_by", "roofline_ms", "times_roofline"]);
     for operator in &step.operators {
-        let (roofline, times) = if operator.roofline_ms > 0.0 {
-            (format!("{:.3}", operator.roofline_ms), format!("{:.2}", operator.ms / operator.roofline_ms))
-        } else {
-            (String::new(), String::new())
-        };
+        let (roofline, times) = operator.roofline_ms.map_or_else(Default::default, |roofline| {
+            (format!("{roofline:.3}"), format!("{:.2}", operator.ms / roofline))
+        });
         table.push([
             operator.operator.replace('_', " "),
             format!("{:.3}", operator.ms),
             format!("{:.1}", 100.0 * operator.ms / step.ms),
-            bound(operator.bound_by.into()).to_owned(),
+            bound_by(operator.bound_by).to_owned(),
             roofline,
             times,
         ]);
     }
     format!(
-        "\n{what}, {} tokens of context each: {} ms on each GPU\n{}",
-        grouped(step.context_tokens as u64),
+        "\n{what}, {} of context each: {} ms on each GPU\n{}",
+        count(step.context_tokens as u64, "token"),
         number(step.ms),
         table.draw()
     )

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::ValueEnum;
-use config_explorer::engine::ServeArgs;
+use config_explorer::engine::{ServeArgs, join_command};
 use config_explorer::plot::{Against, Chart, Latency, load_curve};
 use config_explorer::serving::{CurvePoint, LoadKind, Traffic, curve};
 use schemars::JsonSchema;
@@ -55,6 +55,8 @@ struct Curve {
     points: Vec<CurvePoint>,
     /// Why it does not fit.
     reason: Option<String>,
+    /// What has to be set for it to start.
+    warnings: Vec<String>,
 }
 
 impl CurveAnswer {
@@ -100,6 +102,9 @@ impl CurveAnswer {
             if let Some(reason) = &curve.reason {
                 let _ = writeln!(text, "{} does not fit: {reason}.", curve.configuration);
             }
+            for warning in &curve.warnings {
+                let _ = writeln!(text, "Note: {}: {warning}", curve.configuration);
+            }
         }
         text
     }
@@ -122,9 +127,8 @@ pub(super) fn draw<'a>(
     let mut wanted = vec![(None, own.clone())];
     for flags in &arguments.curve.compare {
         // The last of two equal flags counts.
-        let mut command = own.to_command(model);
-        command.extend(flags.split_whitespace().map(str::to_owned));
-        wanted.push((Some(flags.clone()), ServeArgs::parse(&command)?));
+        let command = format!("{} {flags}", join_command(&own.to_command(model)));
+        wanted.push((Some(flags.clone()), ServeArgs::parse_shell(&command)?));
     }
     let mut curves = Vec::new();
     for (name, serve) in wanted {
@@ -144,7 +148,8 @@ pub(super) fn draw<'a>(
         let gpus = sized.roles.iter().map(|role| role.gpus).sum();
         let reason = sized.refusal();
         let points = if reason.is_none() { curve(&sized.deployment()?, traffic, kind)? } else { Vec::new() };
-        curves.push(Curve { configuration, gpus, points, reason });
+        let warnings = sized.warnings();
+        curves.push(Curve { configuration, gpus, points, reason, warnings });
     }
     Ok(CurveAnswer { model: model.to_owned(), load: kind, curves })
 }

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use config_explorer::engine::ServeArgs;
 use config_explorer::latency::Calibration;
 use config_explorer::memory::PlanRequest;
@@ -17,12 +17,14 @@ pub(crate) use answer::EstimateAnswer;
 use answer::{OneEstimate, RoleLine};
 
 use crate::ExitStatus;
+use crate::arguments::kernels::KernelArgs;
 use crate::arguments::model::ModelArgs;
 use crate::arguments::target::TargetArgs;
 use crate::output::{self, Format};
 
 /// Arguments of `estimate`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("load").required(true))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArgs,
@@ -45,6 +47,9 @@ pub(crate) struct Arguments {
     coefficients: Option<PathBuf>,
 
     #[command(flatten)]
+    kernels: KernelArgs,
+
+    #[command(flatten)]
     target: TargetArgs,
 }
 
@@ -61,12 +66,11 @@ struct TrafficArgs {
     output_len: u32,
 
     /// Clients over the whole deployment, each sending its next request when the last one ends.
-    #[arg(long, value_name = "N", alias = "batch-size", conflicts_with_all = ["rate", "curve"],
-          required_unless_present_any = ["rate", "curve"])]
+    #[arg(long, value_name = "N", alias = "batch-size", group = "load")]
     concurrency: Option<u32>,
 
     /// Requests per second over the whole deployment, arriving at random.
-    #[arg(long, value_name = "R", conflicts_with = "curve")]
+    #[arg(long, value_name = "R", group = "load")]
     rate: Option<f64>,
 
     /// Requests of the whole run, the initial burst of all clients included; by default the burst does not count.
@@ -121,10 +125,11 @@ struct PoolArgs {
 struct CurveArgs {
     /// Estimate from a light load to saturation, over the clients or over the rate.
     #[arg(long, value_name = "LOAD", num_args = 0..=1, require_equals = true, default_missing_value = "concurrency",
-          conflicts_with = "explain")]
+          group = "load", conflicts_with = "explain")]
     curve: Option<LoadName>,
 
-    /// One curve more, for the same engine with these flags in place of its own, such as "--tp 2"; may be repeated.
+    /// One curve more, for the same engine with these flags in place of its own, such as "--tp 2"; quoted within as in a
+    /// shell. May be repeated.
     #[arg(long, value_name = "FLAGS", requires = "curve", allow_hyphen_values = true)]
     compare: Vec<String>,
 
@@ -218,7 +223,14 @@ impl<'a> SizedDeployment<'a> {
             let gpus = request.parallelism.gpus() * pool.replicas;
             let parallelism = request.parallelism.into();
             sized.roles.push(RoleLine { role: pool.role, replicas: pool.replicas, parallelism, gpus });
-            sized.engines.push((Engine::new(&request, traffic)?, pool.replicas));
+            let mut engine = Engine::new(&request, traffic)?;
+            // A limit that was asked for is kept, as `plan` does; the model's own is only a default.
+            if pool.serve.max_model_len.is_some()
+                && let Some(reason) = engine.start_warning()
+            {
+                engine.capacity = Capacity::DoesNotFit { reason };
+            }
+            sized.engines.push((engine, pool.replicas));
         }
         Ok(sized)
     }
@@ -230,6 +242,11 @@ impl<'a> SizedDeployment<'a> {
             Capacity::DoesNotFit { reason } if role.role == "both" => Some(reason.clone()),
             Capacity::DoesNotFit { reason } => Some(format!("{}: {reason}", role.role)),
         })
+    }
+
+    /// What has to be set for its engines to start.
+    fn warnings(&self) -> Vec<String> {
+        self.engines.iter().filter_map(|(engine, _)| engine.start_warning()).collect()
     }
 
     fn deployment(&self) -> anyhow::Result<Deployment<'_>> {
@@ -252,8 +269,13 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
     let accelerators = target.hardware.accelerators()?;
     let accelerator = accelerators.find(&target.gpu)?;
     let rules = target.rules()?;
-    let read = arguments.coefficients.as_ref().map(|path| Calibration::read(path)).transpose()?;
-    let calibration = read.as_ref().unwrap_or_else(|| Calibration::built_in());
+    let mut calibration = match &arguments.coefficients {
+        Some(path) => Calibration::read(path)?,
+        None => Calibration::built_in().clone(),
+    };
+    let kernels = arguments.kernels.add(&mut calibration, &accelerators, accelerator, rules.version)?;
+    let refused = kernels.iter().flat_map(|kernels| kernels.refused.iter().map(|reason| format!("not used: {reason}")));
+    let calibration = &calibration;
     let model = arguments.model.load()?;
     let size = |serve: &ServeArgs| {
         let request = |serve: &ServeArgs| target.request(serve, &model, &accelerators, &rules);
@@ -275,7 +297,8 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         Some(reason) => EstimateAnswer::DoesNotFit { fits: false, reason },
         None => {
             let deployment = sized.deployment()?;
-            let prediction = serving::estimate(&deployment, &traffic)?;
+            let mut prediction = serving::estimate(&deployment, &traffic)?;
+            prediction.warnings.extend(sized.warnings().into_iter().chain(refused));
             let steps = arguments.explain.then(|| serving::explain(&deployment, &traffic, &prediction).into());
             EstimateAnswer::One(Box::new(OneEstimate {
                 model: model.id.clone(),
@@ -284,6 +307,7 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
                 deployment: sized.roles,
                 traffic: (&traffic).into(),
                 prediction,
+                kernel_tables: kernels.as_ref().map(|kernels| kernels.used.clone()),
                 steps,
             }))
         }

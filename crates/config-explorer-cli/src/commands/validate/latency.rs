@@ -1,10 +1,11 @@
 //! `validate latency RUNS.csv --models DIR`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use config_explorer::engine::EngineRules;
 use config_explorer::latency::Calibration;
 use config_explorer::serving::Prediction;
 use config_explorer::validate::latency::{
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use crate::ExitStatus;
 use crate::arguments::hardware::HardwareArgs;
+use crate::arguments::kernels::KernelArgs;
 use crate::output::{self, Answer, Format, Table};
 
 /// Arguments of `validate latency`.
@@ -39,6 +41,9 @@ pub(crate) struct Arguments {
     /// How the prediction is made.
     #[arg(long, default_value = "estimate")]
     method: Method,
+
+    #[command(flatten)]
+    kernels: KernelArgs,
 
     #[command(flatten)]
     hardware: HardwareArgs,
@@ -197,10 +202,18 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
     let MeasuredRuns { columns, rows } = MeasuredRuns::open(&arguments.file)?;
     let models = MeasuredModels::read(&arguments.models, &rows);
     let cases: Vec<_> = rows.iter().map(|row| models.case(row, &accelerators)).collect();
-    let calibration = match &arguments.coefficients {
+    let mut calibration = match &arguments.coefficients {
         Some(file) => Calibration::read(file)?,
         None => Calibration::built_in().clone(),
     };
+    let version = EngineRules::of_default_version().version;
+    let gpus: BTreeSet<&str> = rows.iter().map(|row| row.gpu.as_str()).collect();
+    for accelerator in gpus.into_iter().filter_map(|gpu| accelerators.find(gpu).ok()) {
+        // Of some accelerators nothing was measured.
+        if let Err(error) = arguments.kernels.add(&mut calibration, &accelerators, accelerator, version) {
+            anstream::eprintln!("note: {error}");
+        }
+    }
     let predictions: Vec<anyhow::Result<Prediction>> = match arguments.leave_out {
         None => cases.iter().map(|case| predict(case, &calibration)).collect(),
         Some(group) => {

@@ -50,6 +50,11 @@ impl MeasuredModels {
         Self(models)
     }
 
+    /// Adds the model of a row that names none of a directory's folders.
+    pub fn insert(&mut self, row: &MeasuredRun, model: Result<Model>) {
+        self.0.insert((row.config.clone(), row.precision.clone()), model.map_err(|error| error.to_string()));
+    }
+
     /// The case of a row.
     ///
     /// # Errors

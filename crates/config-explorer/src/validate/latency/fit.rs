@@ -59,7 +59,7 @@ const TTFT_WEIGHT: f64 = 0.5;
 /// Scale of the soft-L1 loss.
 const LOSS: f64 = 0.07;
 /// A coefficient stays within this factor of its neutral value.
-const BOUND: f64 = 8.0;
+pub(super) const BOUND: f64 = 8.0;
 const ITERATIONS: usize = 12;
 const DIFFERENCE: f64 = 0.01;
 

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// Largest table that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 /// Requests of each client of a closed loop where their number is not known (the benchmark behind most rows sends ten).
-const WAVES: f64 = 10.0;
+pub(super) const WAVES: f64 = 10.0;
 
 /// A table of measured operating points.
 #[derive(Debug, Clone)]
@@ -153,13 +153,13 @@ impl MeasuredRun {
 }
 
 /// The first version number in a text such as `vllm/vllm-openai:v0.19.1`.
-fn version_in(text: &str) -> Option<Version> {
+pub(super) fn version_in(text: &str) -> Option<Version> {
     let words = text.split(|character: char| !(character.is_ascii_digit() || character == '.' || character == 'v'));
     words.filter(|word| word.matches('.').count() >= 1).find_map(|word| word.trim_start_matches('v').parse().ok())
 }
 
 /// What a text of flags sets that changes the time of a step or of a prompt and is no column.
-fn limits_in(text: &str) -> ServeArgs {
+pub(super) fn limits_in(text: &str) -> ServeArgs {
     let mut limits = ServeArgs::default();
     if let Ok(args) = ServeArgs::parse_shell(text) {
         limits.max_num_batched_tokens = args.max_num_batched_tokens;
