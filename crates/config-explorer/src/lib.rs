@@ -59,6 +59,7 @@ mod error;
 pub mod explore;
 pub mod hardware;
 pub mod latency;
+pub mod manifest;
 pub mod memory;
 pub mod model;
 pub mod plot;

@@ -7,6 +7,7 @@ mod explore;
 mod golden;
 mod kv;
 mod latency;
+mod manifest;
 mod memory;
 mod models;
 mod reports;
