@@ -5,6 +5,7 @@
 //! llm-d-modelservice, plain commands, and how to apply and measure it. [`resolve`] reads overlays as `kubectl kustomize` does.
 //! What llm-d pins and sets is in `data/llm-d.toml`, each with the guide it is from.
 
+pub mod check;
 mod description;
 mod facts;
 mod files;
