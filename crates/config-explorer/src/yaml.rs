@@ -8,11 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_saphyr::Options;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
-fn options() -> Options {
+fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_saphyr::options! {
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
-        // A repeated field is still an error where the field is read.
-        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        duplicate_keys: duplicate_keys,
         with_snippet: false,
         budget: serde_saphyr::budget! { max_nodes: 2_000_000, max_events: 6_000_000 },
     }
@@ -22,13 +21,23 @@ fn options() -> Options {
 ///
 /// `.inf` is read. Aliases are followed within a budget of nodes, which also bounds a document of a bad intent.
 pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    serde_saphyr::from_slice_with_options(bytes, options()).map_err(|error| error.to_string())
+    // A repeated field is still an error where the field is read.
+    let options = options(DuplicateKeyPolicy::PassThrough);
+    serde_saphyr::from_slice_with_options(bytes, options).map_err(|error| error.to_string())
 }
 
-/// Reads every document of a stream that is not empty.
+/// Reads every document of a stream that is not empty. Of keys that are repeated the first counts, as in kustomize.
 pub(crate) fn documents<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, String> {
-    let documents = serde_saphyr::from_slice_multiple_with_options::<Option<T>>(bytes, options());
+    let documents =
+        serde_saphyr::from_slice_multiple_with_options::<Option<T>>(bytes, options(DuplicateKeyPolicy::FirstWins));
     Ok(documents.map_err(|error| error.to_string())?.into_iter().flatten().collect())
+}
+
+/// Where a stream repeats a key in one object.
+pub(crate) fn repeated_key(bytes: &[u8]) -> Option<String> {
+    let options = options(DuplicateKeyPolicy::Error);
+    let error = serde_saphyr::from_slice_multiple_with_options::<serde_json::Value>(bytes, options).err()?.to_string();
+    error.to_lowercase().contains("duplicate").then_some(error)
 }
 
 /// Writes documents, one behind the other.

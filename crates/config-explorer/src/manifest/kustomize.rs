@@ -44,6 +44,8 @@ pub struct Kustomized {
     pub documents: Vec<Value>,
     /// Resources and components that lie on other machines, which are not read.
     pub remote: Vec<String>,
+    /// Files in which an object has a key twice, and where. The first counts.
+    pub repeated: Vec<(PathBuf, String)>,
 }
 
 /// Resolves the overlay of a directory.
@@ -51,10 +53,11 @@ pub struct Kustomized {
 /// # Errors
 /// [`Error::Malformed`] for a file that is missing or is not what its place asks for, and for a patch without a target.
 pub fn resolve(directory: &Path, read: &ReadFile<'_>) -> Result<Kustomized> {
-    let mut resolver = Resolver { read, open: Vec::new(), files: 0, remote: Vec::new() };
+    let mut resolver = Resolver { read, open: Vec::new(), files: 0, remote: Vec::new(), repeated: Vec::new() };
     let mut set = Vec::new();
     resolver.accumulate(&normal(directory), &mut set)?;
-    Ok(Kustomized { documents: set.into_iter().map(|resource| resource.value).collect(), remote: resolver.remote })
+    let documents = set.into_iter().map(|resource| resource.value).collect();
+    Ok(Kustomized { documents, remote: resolver.remote, repeated: resolver.repeated })
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -200,6 +203,7 @@ struct Resolver<'a> {
     open: Vec<PathBuf>,
     files: usize,
     remote: Vec<String>,
+    repeated: Vec<(PathBuf, String)>,
 }
 
 impl Resolver<'_> {
@@ -208,7 +212,11 @@ impl Resolver<'_> {
         if self.files > FILES_MAX {
             return Err(malformed(path, format!("the overlay refers to more than {FILES_MAX} files")));
         }
-        Ok((self.read)(path))
+        let bytes = (self.read)(path);
+        if let Some(place) = bytes.as_deref().and_then(yaml::repeated_key) {
+            self.repeated.push((path.to_owned(), place));
+        }
+        Ok(bytes)
     }
 
     fn required(&mut self, path: &Path) -> Result<Vec<u8>> {
@@ -446,7 +454,12 @@ fn merge_list(base: &mut Vec<Value>, patch: Vec<Value>, field: &str, keyed: bool
         merge(&mut value, item, true);
         merged.push(value);
     }
-    merged.append(base);
+    // A key that the list had twice is there once after it was merged.
+    for item in base.drain(..) {
+        if item.get(key).is_none() || merged.iter().all(|other| other.get(key) != item.get(key)) {
+            merged.push(item);
+        }
+    }
     *base = merged;
 }
 

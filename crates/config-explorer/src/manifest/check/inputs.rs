@@ -23,6 +23,8 @@ pub enum Input {
         documents: Vec<Value>,
         /// Resources on other machines, which were not read.
         remote: Vec<String>,
+        /// Files in which an object has a key twice, and where.
+        repeated: Vec<(String, String)>,
     },
     /// A command that starts an engine.
     Command(Vec<String>),
@@ -42,7 +44,10 @@ impl Input {
     pub fn parse(file: &str, bytes: &[u8]) -> Self {
         let file = file.to_owned();
         match yaml::documents(bytes) {
-            Ok(documents) => Self::Documents { file, documents, remote: Vec::new() },
+            Ok(documents) => {
+                let repeated = yaml::repeated_key(bytes).map(|place| (file.clone(), place)).into_iter().collect();
+                Self::Documents { file, documents, remote: Vec::new(), repeated }
+            }
             Err(reason) => {
                 let template = bytes.windows(2).any(|pair| pair == b"{{");
                 Self::Unreadable { file, reason, template }
@@ -79,7 +84,12 @@ fn file(path: &Path) -> Option<Vec<u8>> {
 fn overlay(folder: &Path) -> Input {
     let place = folder.join(FILE_NAMES[0]).display().to_string();
     match kustomize::resolve(folder, &file) {
-        Ok(kustomized) => Input::Documents { file: place, documents: kustomized.documents, remote: kustomized.remote },
+        Ok(kustomized) => {
+            let repeated = kustomized.repeated.into_iter().map(|(path, place)| (path.display().to_string(), place));
+            let repeated = repeated.collect();
+            let (documents, remote) = (kustomized.documents, kustomized.remote);
+            Input::Documents { file: place, documents, remote, repeated }
+        }
         Err(Error::Malformed { place, reason }) => Input::Unreadable { file: place, reason, template: false },
         Err(error) => Input::Unreadable { file: place, reason: error.to_string(), template: false },
     }

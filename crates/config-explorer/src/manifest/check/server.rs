@@ -134,7 +134,12 @@ pub(super) fn gather(input: &Input, gathered: &mut Gathered, findings: &mut Find
                 gathered.servers.push(server);
             }
         }
-        Input::Documents { file, documents, remote } => {
+        Input::Documents { file, documents, remote, repeated } => {
+            for (file, reason) in repeated {
+                let place = Place { file: file.clone(), object: String::new() };
+                let message = format!("an object has a key twice, and only one of them counts: {reason}");
+                findings.warning("repeated-key", &place, "", message, "join the two");
+            }
             for address in remote {
                 let place = Place { file: file.clone(), object: String::new() };
                 let fix = "check what `kubectl kustomize` renders, or name a local copy";
