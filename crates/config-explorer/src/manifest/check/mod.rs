@@ -21,6 +21,7 @@ use serde::Serialize;
 
 pub use inputs::{Input, read};
 pub use script::expand;
+pub use server::serve_args;
 
 use crate::engine::Version;
 use crate::hardware::{Accelerator, Accelerators};

@@ -89,6 +89,8 @@ fn ports(server: &Server, findings: &mut Findings) {
         }
     }
     listens.extend(args.data_parallel_supervisor_port.map(u64::from));
+    // What asks the proxy is answered by the engine behind it.
+    listens.extend(server.proxy.map(|proxy| proxy.port));
     for (probe, port) in &server.probes {
         let asked = match port.as_str() {
             Some(name) if name.parse::<u64>().is_err() => server.ports.get(name).copied(),

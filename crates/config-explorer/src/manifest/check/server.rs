@@ -393,6 +393,8 @@ fn engine(container: &Value, mut server: Server, findings: &mut Findings) -> Opt
             "the image is a placeholder that no component replaced",
             "add the component of an image, such as recipes/modelserver/components/images/gpu-vllm",
         );
+        // A base that waits for its overlay has no flags yet.
+        return None;
     }
     devices(container, &mut server);
     let ports = container.get("ports").and_then(Value::as_array);
@@ -406,16 +408,28 @@ fn engine(container: &Value, mut server: Server, findings: &mut Findings) -> Opt
             server.probes.push((probe, port.clone()));
         }
     }
-    let mut variables = server.env.clone();
+    let variables = group_variables(&server.env, server.hosts);
+    server.args = parse_words(&words, &variables, &server.place, findings);
+    server.args.is_some().then_some(server)
+}
+
+/// Variables of a container, with those that a group of hosts sets on its first.
+fn group_variables(env: &BTreeMap<String, String>, hosts: u64) -> BTreeMap<String, String> {
+    let mut variables = env.clone();
     for (name, value) in [
-        ("LWS_GROUP_SIZE", server.hosts.to_string()),
+        ("LWS_GROUP_SIZE", hosts.to_string()),
         ("LWS_WORKER_INDEX", "0".to_owned()),
         ("LWS_LEADER_ADDRESS", "leader".to_owned()),
     ] {
         variables.entry(name.to_owned()).or_insert(value);
     }
-    server.args = parse_words(&words, &variables, &server.place, findings);
-    server.args.is_some().then_some(server)
+    variables
+}
+
+/// The flags with which a container starts vLLM on the first of so many hosts; `None` if it does not, or they cannot be read.
+pub fn serve_args(container: &Value, hosts: u64) -> Option<ServeArgs> {
+    let server = Server { hosts, ..Server::default() };
+    engine(container, server, &mut Findings::default())?.args
 }
 
 fn devices(container: &Value, server: &mut Server) {
