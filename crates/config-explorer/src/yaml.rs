@@ -42,7 +42,11 @@ pub(crate) fn repeated_key(bytes: &[u8]) -> Option<String> {
 
 /// Writes documents, one behind the other.
 pub(crate) fn to_string<T: Serialize>(documents: &[T]) -> Result<String, String> {
-    let texts = documents.iter().map(serde_saphyr::to_string).collect::<Result<Vec<_>, _>>();
+    // Long words stay on their line: folded ones are hard to read and to search for.
+    let write = |document| {
+        serde_saphyr::to_string_with_options(document, serde_saphyr::ser_options! { folded_wrap_chars: 1 << 20 })
+    };
+    let texts = documents.iter().map(write).collect::<Result<Vec<_>, _>>();
     Ok(texts.map_err(|error| error.to_string())?.join("---\n"))
 }
 

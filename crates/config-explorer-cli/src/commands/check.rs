@@ -108,7 +108,7 @@ impl Answer for CheckAnswer {
         }
         let count = |severity| self.report.findings.iter().filter(|finding| finding.severity == severity).count();
         let [errors, warnings, notes] = [Severity::Error, Severity::Warning, Severity::Note].map(count);
-        let _ = writeln!(text, "{errors} errors, {warnings} warnings, {notes} notes");
+        let _ = writeln!(text, "errors: {errors}, warnings: {warnings}, notes: {notes}");
         text
     }
 

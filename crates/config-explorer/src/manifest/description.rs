@@ -31,7 +31,7 @@ pub struct Description {
     pub roles: Vec<Role>,
     /// How the router picks.
     pub router: RouterProfile,
-    /// Directory or address of llm-d's `guides/recipes`.
+    /// Where the overlay finds llm-d's `guides/recipes`.
     pub recipes: String,
     /// The engines grow and shrink with their load.
     pub autoscaling: Option<Autoscaling>,

@@ -45,9 +45,9 @@ tables! {
     }
     RouterFacts {
         standalone_chart: String, gateway_chart: String, config_api_version: String, sidecar_port_flag: String,
-        precise_replicas: u32, requests: Texts, limits: Texts
+        precise_replicas: u32, requests: Texts, limits: Texts, proxy_args: Vec<String>
     }
-    Recipes { location: String, r#ref: String }
+    Recipes { location: String, repository: String, commit: String }
     Ports {
         server: u16, behind_proxy: u16, nixl: u16, kv_events: u16, data_parallel_rpc: u16, router: u16, router_target: u16
     }

@@ -89,10 +89,7 @@ fn overlay(description: &Description) -> Result<Vec<(String, String)>> {
 
 /// Where a recipe of llm-d is.
 fn recipe(description: &Description, path: &str) -> String {
-    let location = description.recipes.trim_end_matches('/');
-    let reference =
-        if location.contains("://") { format!("?ref={}", Facts::built_in().recipes.r#ref) } else { String::new() };
-    format!("{location}/{path}{reference}")
+    format!("{}/{path}", description.recipes.trim_end_matches('/'))
 }
 
 /// What a role has beyond the recipe below it.
@@ -237,6 +234,7 @@ fn commands(description: &Description) -> String {
 }
 
 /// How the files are applied.
+#[expect(clippy::too_many_lines, reason = "one text, from top to bottom")]
 fn readme(description: &Description) -> String {
     let facts = Facts::built_in();
     let Description { name, namespace, model, .. } = description;
@@ -264,21 +262,27 @@ fn readme(description: &Description) -> String {
         "helm install {name} {} --version {} -n {namespace} -f router.values.yaml",
         facts.router.standalone_chart, versions.router_chart
     ));
-    line(format!("kubectl apply -n {namespace} -k modelserver"));
+    line(format!("kubectl apply -n {namespace} -f rendered.yaml"));
     if description.router == RouterProfile::Precise {
         line(format!("kubectl apply -n {namespace} -f render.yaml"));
     }
     if description.autoscaling.is_some() {
         line(format!("kubectl apply -n {namespace} -f autoscaling.yaml"));
     }
-    text += "```\n\n`rendered.yaml` is what `modelserver` renders to: apply it instead where the recipes cannot be fetched.\n";
+    let recipes = &facts.recipes;
+    let _ = write!(
+        text,
+        "```\n\n`rendered.yaml` is what the overlay in `modelserver` renders to. To keep the overlay instead, copy this folder to \
+         `guides/{name}` of {} at {}, and `kubectl apply -n {namespace} -k modelserver` there.\n",
+        recipes.repository, recipes.commit
+    );
     if let RouterProfile::PredictedLatency { objectives: true } = description.router {
         text += "\nSend objectives with each streamed request: `x-llm-d-slo-ttft-ms` and `x-llm-d-slo-tpot-ms`.\n";
     }
     let _ = write!(
         text,
         "\n## Check, use, measure\n\n```sh\n\
-         config-explorer check .\n\
+         config-explorer check rendered.yaml router.values.yaml\n\
          kubectl port-forward -n {namespace} service/{name}-epp 8000:{}\n\
          curl http://localhost:8000/v1/models\n```\n",
         facts.ports.router

@@ -235,12 +235,13 @@ pub fn values(description: &Description) -> Result<Value> {
     // A router that hands requests from profile to profile must be one; followers of KV events may be several, all active.
     let mut epp = json!({
         "replicas": if precise { facts.router.precise_replicas } else { 1 },
+        "flags": {"v": 2},
         "pluginsConfigFile": file,
         "pluginsCustomConfig": {file: config},
         "resources": {"requests": facts.router.requests, "limits": facts.router.limits},
     });
     if precise {
-        epp["flags"] = json!({"ha-enable-leader-election": false});
+        epp["flags"]["ha-enable-leader-election"] = json!(false);
         epp["env"] = json!([secret()]);
     }
     let ports: Vec<Value> = description.target_ports().iter().map(|number| json!({"number": number})).collect();
@@ -249,6 +250,10 @@ pub fn values(description: &Description) -> Result<Value> {
             [{"name": "http", "port": facts.ports.router, "protocol": "TCP", "targetPort": facts.ports.router_target}],
         "epp": epp,
         "inferencePool": {"failureMode": "FailOpen"},
+        "proxy": {
+            "args": facts.router.proxy_args,
+            "resources": {"requests": facts.router.requests, "limits": facts.router.limits},
+        },
         "modelServers": {
             "type": "vllm",
             "protocol": "http",
