@@ -37,7 +37,10 @@ pub(crate) fn documents<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, Str
 pub(crate) fn repeated_key(bytes: &[u8]) -> Option<String> {
     let options = options(DuplicateKeyPolicy::Error);
     let error = serde_saphyr::from_slice_multiple_with_options::<serde_json::Value>(bytes, options).err()?.to_string();
-    error.to_lowercase().contains("duplicate").then_some(error)
+    // What the reader advises is for who calls it.
+    error
+        .contains("duplicate mapping key")
+        .then(|| error.replace(", set DuplicateKeyPolicy in Options if acceptable", ""))
 }
 
 /// Writes documents, one behind the other.

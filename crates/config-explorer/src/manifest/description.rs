@@ -214,6 +214,7 @@ impl Role {
     }
 
     /// CPUs and memory asked for and allowed; an empty text sets nothing.
+    #[must_use]
     pub fn with_host(mut self, cpu: (&str, &str), memory: (&str, &str)) -> Self {
         for (map, cpu, memory) in [(&mut self.requests, cpu.0, memory.0), (&mut self.limits, cpu.1, memory.1)] {
             for (name, quantity) in [("cpu", cpu), ("memory", memory)] {
@@ -226,6 +227,7 @@ impl Role {
     }
 
     /// Spreads each engine over hosts of a group, a data-parallel rank a GPU, a port a rank.
+    #[must_use]
     pub fn over_hosts(mut self, hosts: u32) -> Self {
         let facts = Facts::built_in();
         self.hosts = hosts.max(1);
@@ -303,6 +305,7 @@ impl Description {
     }
 
     /// Other names of objects.
+    #[must_use]
     pub fn with_name_prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.name_prefix);
         self.service_account = format!("{prefix}sa");
@@ -311,6 +314,7 @@ impl Description {
 
     /// The engines report their KV cache, and the router follows it. Block sizes agree by construction: the router's is the
     /// engine's.
+    #[must_use]
     pub fn with_precise_prefixes(mut self, block_size: NonZeroU32) -> Self {
         let facts = Facts::built_in();
         let model = &self.model;
@@ -336,6 +340,7 @@ impl Description {
     }
 
     /// Blocks that leave the GPU are kept in the host's memory, and the router knows how many those are.
+    #[must_use]
     pub fn with_offload(mut self, offload: Offload) -> Self {
         for role in &mut self.roles {
             role.args.kv_transfer_config = object(json!({

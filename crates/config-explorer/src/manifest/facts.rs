@@ -78,7 +78,6 @@ pub struct VolumeFacts {
 
 impl Facts {
     /// The table of the program.
-    #[expect(clippy::missing_panics_doc, reason = "the table is part of the program; a test reads it")]
     pub fn built_in() -> &'static Self {
         static FACTS: LazyLock<Facts> =
             LazyLock::new(|| toml::from_str(include_str!("../../data/llm-d.toml")).expect("data/llm-d.toml is valid"));

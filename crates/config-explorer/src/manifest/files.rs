@@ -234,7 +234,6 @@ fn commands(description: &Description) -> String {
 }
 
 /// How the files are applied.
-#[expect(clippy::too_many_lines, reason = "one text, from top to bottom")]
 fn readme(description: &Description) -> String {
     let facts = Facts::built_in();
     let Description { name, namespace, model, .. } = description;

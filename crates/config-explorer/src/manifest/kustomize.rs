@@ -110,7 +110,8 @@ impl Field {
 #[serde(default)]
 struct Patch {
     path: Option<String>,
-    patch: Option<String>,
+    #[serde(rename = "patch")]
+    inline: Option<String>,
     target: Option<Target>,
 }
 
@@ -293,7 +294,7 @@ impl Resolver<'_> {
         }
         let patches = kustomization.patches.iter().chain(&kustomization.patches_json6902).flatten();
         for patch in patches {
-            match (&patch.path, &patch.patch) {
+            match (&patch.path, &patch.inline) {
                 (Some(file), _) => {
                     let path = normal(&directory.join(file));
                     let bytes = self.required(&path)?;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::server::{Router, Server, number};
-use super::{Findings, Place};
+use super::{Findings, Place, Severity};
 use crate::simulation::router::{LoadOptions, RouterConfig};
 use crate::{Error, yaml};
 
@@ -121,11 +121,15 @@ fn config(text: &str, place: &Place, findings: &mut Findings) -> Vec<(String, Va
 fn target_ports(router: &Router, picked: &[&Server], findings: &mut Findings) {
     let mut wanted = router.target_ports.clone().unwrap_or_else(|| vec![8000]);
     wanted.sort_unstable();
+    // A folder may hold alternatives, of which one is meant.
+    let meant = picked.iter().any(|server| server.entries() == wanted);
+    let severity = if meant { Severity::Warning } else { Severity::Error };
     for server in picked {
         let entries = server.entries();
         if entries != wanted {
             let show = |ports: &[u64]| ports.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-            findings.error(
+            findings.add(
+                severity,
                 "target-ports",
                 &router.place,
                 "router.modelServers.targetPorts",

@@ -287,11 +287,11 @@ fn workload(
         labels,
         ..Server::default()
     };
-    pod_servers(spec, server, gathered, findings);
+    pod_servers(spec, &server, gathered, findings);
 }
 
 /// The engines of a pod.
-fn pod_servers(spec: &Value, base: Server, gathered: &mut Gathered, findings: &mut Findings) {
+fn pod_servers(spec: &Value, base: &Server, gathered: &mut Gathered, findings: &mut Findings) {
     let list = |key: &str| spec.get(key).and_then(Value::as_array).into_iter().flatten();
     let proxy = list("initContainers").chain(list("containers")).find_map(self::proxy);
     let selectors = texts(spec.get("nodeSelector"));
@@ -382,7 +382,8 @@ fn engine(container: &Value, mut server: Server, findings: &mut Findings) -> Opt
     let image_is_vllm = server.image.as_deref().is_some_and(|image| image.contains("vllm"));
     let joined = words.join(" ");
     let starts_vllm = (joined.contains("vllm") && joined.contains("serve")) || joined.contains("vllm.entrypoints");
-    if joined.contains("launch render") || !(starts_vllm || !has_command && image_is_vllm && !words.is_empty()) {
+    let is_entry_point = !has_command && image_is_vllm && !words.is_empty();
+    if joined.contains("launch render") || !starts_vllm && !is_entry_point {
         return None;
     }
     if server.image.as_deref().is_some_and(|image| image.starts_with("REPLACE_")) {
@@ -533,7 +534,7 @@ fn modelservice(document: &Value, role: &str, place: &Place, gathered: &mut Gath
         labels,
         ..Server::default()
     };
-    pod_servers(&spec, base, gathered, findings);
+    pod_servers(&spec, &base, gathered, findings);
     for server in gathered.servers.iter_mut().skip(before) {
         if proxied {
             let port = number(document.pointer("/routing/servicePort")).unwrap_or(PORT_DEFAULT);
