@@ -11,6 +11,7 @@ const GROUP: &[&str] = &["group.yaml"];
 const AGGREGATED: &[&str] = &["aggregated.yaml", "aggregated.values.yaml"];
 const APART: &[&str] = &["apart.yaml", "apart.values.yaml"];
 const PRECISE: &[&str] = &["precise.yaml", "precise.values.yaml"];
+const TIERED: &[&str] = &["aggregated.yaml", "tiered.values.yaml"];
 const MODELSERVICE: &[&str] = &["modelservice.values.yaml"];
 
 /// A mistake: in which of the files, what is replaced by what, and what must be found.
@@ -79,6 +80,7 @@ const MISTAKES: &[(&[&str], &str, &str, &str)] = &[
         "--enable-prefix-caching",
         "error kv-events-missing",
     ),
+    (TIERED, "lruCapacityPerServer: 4000", "lruCapacityPerServer: 82000", "warning offload-blocks"),
     (MODELSERVICE, "{tensor: 2}", "{tensor: 2, pipeline: 2}", "error unknown-key"),
     (MODELSERVICE, "--max-model-len=16384", "--gpu-memory-utilization=90", "error invalid-flag"),
     (MODELSERVICE, "create: true", "create: [", "error malformed"),
@@ -129,7 +131,7 @@ fn findings(files: &[&str], from: &str, to: &str) -> Vec<String> {
 
 #[test]
 fn files_that_are_right_pass() {
-    for files in [GROUP, AGGREGATED, APART, PRECISE, MODELSERVICE] {
+    for files in [GROUP, AGGREGATED, APART, PRECISE, TIERED, MODELSERVICE] {
         assert_eq!(findings(files, "", ""), [""; 0], "{files:?}");
     }
 }

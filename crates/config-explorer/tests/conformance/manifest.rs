@@ -169,13 +169,18 @@ fn the_guides_pass_the_check() {
 }
 
 /// Errors and warnings in the guides' folders, where router and model servers are checked together, and why they are right.
-const IN_FOLDERS: [(&str, &str, &str); 8] = [
+const IN_FOLDERS: [(&str, &str, &str); 9] = [
     ("multimodal-serving", "Error image-placeholder", "a base"),
     ("optimized-baseline", "Error malformed", "gpt-oss names a patch that is not there"),
     ("pd-disaggregation", "Error image-placeholder", "a base"),
     ("precise-prefix-cache-routing", "Error image-placeholder", "a base"),
     ("tiered-prefix-cache", "Error malformed", "a helper that is not among the guides here"),
     ("tiered-prefix-cache", "Warning gpu-count", "a base"),
+    (
+        "tiered-prefix-cache",
+        "Warning offload-blocks",
+        "100 GiB hold 25,600 blocks of Qwen3-32B (256 KiB a token), and the router counts on 82,000 (for 160 KB a token)",
+    ),
     ("tiered-prefix-cache", "Warning repeated-key", "`env` stands twice in a patch: kubectl drops the second"),
     ("wide-ep-lws", "Error malformed", "gke-a4 names a directory that is not there"),
 ];
@@ -390,6 +395,8 @@ fn descriptions_render_to_the_guides() {
         found.extend(report.findings.iter().map(|finding| format!("{name} check: {finding:?}")));
         println!("{name}: {} files, {} engines planned", files.len(), report.roles.len());
     }
+    // The guide's own figure, which it makes of 160 KB a token where Qwen3-32B has 256 KiB.
+    found.retain(|line| !line.contains("offload-blocks"));
     // The guide sizes it for contexts of 256K; ours is the deployment's own length.
     found.retain(|line| !line.ends_with("maxPrefixTokensToMatch: 262144.0 | 131072.0"));
     assert_eq!(found, [""; 0], "{}", found.join("\n"));

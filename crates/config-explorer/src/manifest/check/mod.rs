@@ -204,7 +204,7 @@ pub fn check(inputs: &[Input], context: &Context<'_>) -> Report {
     }
     roles::together(&gathered.servers, &mut findings);
     for values in &gathered.routers {
-        router::check(values, &gathered.servers, &mut findings);
+        router::check(values, &gathered.servers, &checked, &mut findings);
     }
     findings.0.sort_by(|a, b| (a.severity, &a.file, &a.path).cmp(&(b.severity, &b.file, &b.path)));
     Report { findings: findings.0, roles: checked }

@@ -201,7 +201,7 @@ fn object_at<'a>(config: &'a JsonObject, key: &str) -> Option<&'a Value> {
 }
 
 /// Bytes of KV cache that the engine keeps in the memory of its host.
-fn offload_bytes(server: &Server) -> Option<f64> {
+pub(super) fn offload_bytes(server: &Server) -> Option<f64> {
     let args = server.args.as_ref()?;
     let config = args.kv_transfer_config.as_ref();
     let given = config.and_then(|config| object_at(config, "cpu_bytes_to_use")).and_then(Value::as_f64);

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::server::{Router, Server, number};
-use super::{Findings, Place, Severity};
+use super::{CheckedRole, Findings, Place, Severity, roles};
+use crate::manifest::{Offload, ROUTER_BLOCK_TOKENS};
 use crate::simulation::router::{LoadOptions, RouterConfig};
 use crate::{Error, yaml};
 
@@ -15,7 +16,7 @@ const PRECISE: [&str; 2] = ["precise-prefix-cache-producer", "precise-prefix-cac
 const PRECISE_BLOCK_TOKENS: u64 = 16;
 
 /// Checks a router's values.
-pub(super) fn check(router: &Router, servers: &[Server], findings: &mut Findings) {
+pub(super) fn check(router: &Router, servers: &[Server], checked: &[CheckedRole], findings: &mut Findings) {
     let plugins = router.config.as_ref().map(|text| config(text, &router.place, findings)).unwrap_or_default();
     let Some(labels) = &router.labels else { return };
     let picked: Vec<&Server> = servers
@@ -39,6 +40,7 @@ pub(super) fn check(router: &Router, servers: &[Server], findings: &mut Findings
     target_ports(router, &picked, findings);
     disaggregation(router, &plugins, &picked, findings);
     precise(router, &plugins, &picked, findings);
+    offload(router, &plugins, &picked, checked, findings);
 }
 
 /// Checks a configuration. Out come the types of its plugins, with their parameters.
@@ -224,6 +226,46 @@ fn precise(router: &Router, plugins: &[(String, Value)], picked: &[&Server], fin
                 "args",
                 format!("the engine reports its KV cache on port {published}, and the router listens to {socket}"),
                 "give both the same port",
+            );
+        }
+    }
+}
+
+/// How many times what the host's memory holds a router may count on before it is wrong more often than right.
+const OVERCOUNT_MAX: u64 = 2;
+
+/// Blocks that the router counts on in the host's memory, against those that fit there.
+fn offload(
+    router: &Router,
+    plugins: &[(String, Value)],
+    picked: &[&Server],
+    checked: &[CheckedRole],
+    findings: &mut Findings,
+) {
+    let fixed = |parameters: &Value| {
+        // With `autoTune` the router asks the engine for its own blocks.
+        let blocks = number(parameters.get("lruCapacityPerServer"))
+            .filter(|_| parameters.get("autoTune") == Some(&Value::Bool(false)))?;
+        let tokens = number(parameters.get("blockSizeTokens")).unwrap_or(ROUTER_BLOCK_TOKENS);
+        Some(blocks.saturating_mul(tokens) / ROUTER_BLOCK_TOKENS)
+    };
+    let producers = plugins.iter().filter(|(kind, _)| kind == crate::simulation::router::APPROXIMATE);
+    let Some(counted) = producers.filter_map(|(_, parameters)| fixed(parameters)).max() else { return };
+    for server in picked {
+        let plan = checked.iter().find(|role| role.file == server.place.file && role.path == server.place.object);
+        let Some((plan, bytes)) = plan.zip(roles::offload_bytes(server)) else { continue };
+        let Some(held) = Offload::of_bytes(&plan.plan, bytes as u64).map(|offload| offload.blocks) else { continue };
+        if counted > held.saturating_mul(OVERCOUNT_MAX) {
+            findings.warning(
+                "offload-blocks",
+                &router.place,
+                FIELD,
+                format!(
+                    "the router counts on {counted} blocks of {ROUTER_BLOCK_TOKENS} tokens in the memory of the host, and {} \
+                     holds {held}",
+                    server.place.object
+                ),
+                format!("set `lruCapacityPerServer` to {held}"),
             );
         }
     }
