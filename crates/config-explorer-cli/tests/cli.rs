@@ -52,6 +52,23 @@ const RESULTS: &str = r#"{"date": "20260102-030405", "model_id": "test/two", "tp
 {"date": "20260102-040405", "model_id": "test/two", "tp": "2", "num_prompts": 100, "request_rate": "inf", "max_concurrency": 32, "duration": 30.0, "completed": 100, "total_input_tokens": 100000, "total_output_tokens": 10000, "output_throughput": 333.0, "mean_ttft_ms": 300.0, "mean_tpot_ms": 25.0}
 "#;
 
+/// A server of the model above, with a flag misspelt.
+const SERVER: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: two}
+spec:
+  selector: {matchLabels: {llm-d.ai/guide: two}}
+  template:
+    metadata: {labels: {llm-d.ai/guide: two}}
+    spec:
+      containers:
+      - name: modelserver
+        image: vllm/vllm-openai:v0.19.0
+        command: [/bin/sh, -c, 'exec vllm serve models/test--two --max-num-sequs ${SEQS:-8}']
+        resources: {limits: {nvidia.com/gpu: 1}}
+";
+
 /// The program in a home of its own, with a file of accelerators, a model, a table of start-ups and a log.
 struct Program {
     home: TempDir,
@@ -60,7 +77,7 @@ struct Program {
 impl Program {
     fn new() -> Self {
         let home = TempDir::new().expect("a temporary directory");
-        for folder in ["models/test--two", "results"] {
+        for folder in ["models/test--two", "results", "deploy"] {
             std::fs::create_dir_all(home.path().join(folder)).expect("the directory can be written");
         }
         for (name, text) in [
@@ -73,6 +90,8 @@ impl Program {
             ("results/gpu.yaml", "gpu: X9\nn_gpu: 2\n"),
             ("results/cut.json", &RESULTS[..200]),
             ("results/README.md", "# Results\n"),
+            ("deploy/server.yaml", SERVER),
+            ("deploy/router.values.yaml", "router: {modelServers: {matchLabels: {llm-d.ai/guide: twos}}}\n"),
         ] {
             std::fs::write(home.path().join(name), text).expect("the directory can be written");
         }
@@ -153,6 +172,16 @@ fn models() {
     snapshot!("models_table", "models deepseek-v3.2");
     snapshot!("models_json", "models deepseek-v3.2 -o json");
     snapshot!("models_none", "models abacus");
+}
+
+#[test]
+fn files_and_commands_are_checked() {
+    snapshot!("check_table", "check deploy --gpu x9 --accelerators x9.toml");
+    snapshot!("check_csv", "check deploy --gpu x9 --accelerators x9.toml -o csv");
+    snapshot!("check_json", "check --gpu x9 --accelerators x9.toml -o json -- vllm serve models/test--two -tp 2");
+    snapshot!("check_unknown_gpu", "check deploy/server.yaml");
+    snapshot!("check_missing_file", "check missing.yaml");
+    snapshot!("check_nothing", "check");
 }
 
 #[test]

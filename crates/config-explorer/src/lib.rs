@@ -19,6 +19,7 @@
 //! - [`serving`]: what a deployment does under a load, in its steady state.
 //! - [`simulation`]: what a request lives through between the client and its last token, step by step.
 //! - [`plot`]: pictures of plans and measurements as SVG, PNG or an interactive page.
+//! - [`manifest`]: llm-d's files, written from a description, read back, and checked before they are applied.
 //! - [`validate`]: predictions beside what real servers printed.
 //!
 //! ```
@@ -59,6 +60,7 @@ mod error;
 pub mod explore;
 pub mod hardware;
 pub mod latency;
+pub mod manifest;
 pub mod memory;
 pub mod model;
 pub mod plot;

@@ -40,7 +40,7 @@ pub(crate) struct TargetArgs {
     pub(crate) settings: EngineArgs,
 }
 
-fn parse_gib(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_gib(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(gib) if gib > 0.0 && gib <= 10_000.0 => Ok(gib),
         _ => Err("must be a number of GiB above 0, such as 79.18".to_owned()),

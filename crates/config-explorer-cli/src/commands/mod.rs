@@ -2,6 +2,7 @@
 
 pub(crate) mod accelerators;
 pub(crate) mod calibrate;
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod estimate;
 pub(crate) mod models;
@@ -20,6 +21,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
         Command::Accelerators(arguments) => accelerators::run(&arguments, output),
         Command::Plan(arguments) => plan::run(&arguments, output),
         Command::Estimate(arguments) => estimate::run(&arguments, output),
+        Command::Check(arguments) => check::run(&arguments, output),
         Command::Calibrate(arguments) => calibrate::run(&arguments, output),
         Command::Models(arguments) => models::run(&arguments, output),
         Command::Runs(arguments) => runs::run(&arguments, output),

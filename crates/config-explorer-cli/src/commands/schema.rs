@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::accelerators::AcceleratorList;
 use super::calibrate::CalibrateAnswer;
+use super::check::CheckAnswer;
 use super::estimate::EstimateAnswer;
 use super::models::ModelList;
 use super::plan::PlanAnswer;
@@ -16,9 +17,10 @@ use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
 /// The answers that have a schema.
-const SCHEMAS: [Entry; 14] = [
+const SCHEMAS: [Entry; 15] = [
     Entry::of::<PlanAnswer>(),
     Entry::of::<EstimateAnswer>(),
+    Entry::of::<CheckAnswer>(),
     Entry::of::<AcceleratorList>(),
     Entry::of::<ModelList>(),
     Entry::of::<ImportAnswer>(),

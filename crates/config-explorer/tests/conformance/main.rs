@@ -8,6 +8,7 @@ mod golden;
 mod kv;
 mod latency;
 mod latency_prototype;
+mod manifest;
 mod memory;
 mod models;
 mod reports;

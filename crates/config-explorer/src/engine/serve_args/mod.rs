@@ -67,6 +67,10 @@ impl ServeArgs {
         let mut dotted: BTreeMap<&'static str, (&'static Flag, Value)> = BTreeMap::new();
         let mut words = after_launcher(words).unwrap_or(words).iter();
         while let Some(word) = words.next() {
+            // `--` ends the flags of a launcher.
+            if word == "--" {
+                continue;
+            }
             if !is_flag(word) {
                 args.set_model(word)?;
                 continue;

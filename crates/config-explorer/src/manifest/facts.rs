@@ -1,0 +1,86 @@
+//! `data/llm-d.toml`: the versions that llm-d pins and what its guides set.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use super::kubernetes::{Probe, Texts};
+
+/// The table. Its fields are explained, with their source, in `data/llm-d.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table explains its fields")]
+pub struct Facts {
+    pub versions: Versions,
+    pub images: Images,
+    pub router: RouterFacts,
+    pub recipes: Recipes,
+    pub ports: Ports,
+    pub secret: Secret,
+    pub probes: ByHosts<Probes>,
+    pub volumes: ByHosts<Vec<VolumeFacts>>,
+    pub group_env: Texts,
+    pub node_labels: Texts,
+}
+
+macro_rules! tables {
+    ($($name:ident { $($field:ident: $type:ty),* })*) => {
+        $(
+            /// A part of the table.
+            #[derive(Debug, Clone, Deserialize)]
+            #[serde(deny_unknown_fields)]
+            #[expect(missing_docs, reason = "the table explains its fields")]
+            pub struct $name { $(pub $field: $type),* }
+        )*
+    };
+}
+
+tables! {
+    Versions {
+        gateway_api_inference_extension: String, router_chart: String, vllm: String, modelservice_chart: String,
+        leader_worker_set: String
+    }
+    Images {
+        engine: String, engine_env: Texts, engine_wide_ep: String, sidecar: String, tokenizer: String, benchmark: String
+    }
+    RouterFacts {
+        standalone_chart: String, gateway_chart: String, config_api_version: String, sidecar_port_flag: String,
+        precise_replicas: u32, requests: Texts, limits: Texts, proxy_args: Vec<String>
+    }
+    Recipes { location: String, repository: String, commit: String }
+    Ports {
+        server: u16, behind_proxy: u16, nixl: u16, kv_events: u16, data_parallel_rpc: u16, router: u16, router_target: u16
+    }
+    Secret { name: String, key: String }
+    Probes { startup: Probe, liveness: Probe, readiness: Probe }
+}
+
+/// A fact of pods on one host, and of groups of hosts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table explains its fields")]
+pub struct ByHosts<T> {
+    pub single_host: T,
+    pub group: T,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeFacts {
+    /// Its name.
+    pub name: String,
+    /// Where it is mounted.
+    pub path: String,
+    /// Size, where it is in memory.
+    pub memory: Option<String>,
+}
+
+impl Facts {
+    /// The table of the program.
+    pub fn built_in() -> &'static Self {
+        static FACTS: LazyLock<Facts> =
+            LazyLock::new(|| toml::from_str(include_str!("../../data/llm-d.toml")).expect("data/llm-d.toml is valid"));
+        &FACTS
+    }
+}
