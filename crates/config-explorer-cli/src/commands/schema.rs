@@ -10,15 +10,17 @@ use super::calibrate::CalibrateAnswer;
 use super::estimate::EstimateAnswer;
 use super::models::ModelList;
 use super::plan::PlanAnswer;
+use super::recommend::RecommendAnswer;
 use super::runs::{CompareAnswer, ImportAnswer, RepeatList, RunList, ScenarioList};
 use super::validate::{LatencyAnswer, LogAnswer, MemoryAnswer};
 use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
 /// The answers that have a schema.
-const SCHEMAS: [Entry; 14] = [
+const SCHEMAS: [Entry; 15] = [
     Entry::of::<PlanAnswer>(),
     Entry::of::<EstimateAnswer>(),
+    Entry::of::<RecommendAnswer>(),
     Entry::of::<AcceleratorList>(),
     Entry::of::<ModelList>(),
     Entry::of::<ImportAnswer>(),
