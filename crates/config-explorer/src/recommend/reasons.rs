@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::answer::{Flip, Margin, NearestMiss, Neighbour, Rejected};
-use super::fleet::{Engines, Fleet, meets};
-use super::query::{Demand, Query};
+use super::fleet::{Engines, Fleet, aggregated, meets};
+use super::query::{Demand, PoolShare, Query};
 use super::rank::Scored;
+use super::space::candidates;
 use crate::engine::ServeArgs;
 use crate::serving::{Latencies, Load};
 use crate::workload::{Comparison, Objective};
@@ -204,17 +205,21 @@ fn excess(query: &Query<'_>, latencies: &Latencies) -> f64 {
     query.objectives.0.iter().map(over).fold(0.0, f64::max)
 }
 
-/// The fleet that comes closest, and what would do.
+/// How many times the GPUs there are is looked at where they do not do.
+const MORE: [u32; 5] = [2, 4, 8, 16, 32];
+
+/// The fleet that comes closest, and what would do. Where no engine fits, what would fit in a larger pool.
 pub(super) fn nearest_miss(query: &Query<'_>, fleets: &[Fleet<'_>]) -> Option<NearestMiss> {
     let traffic = query.traffic().ok()?;
+    if fleets.is_empty() {
+        return larger_pool(query);
+    }
     let latencies = |fleet: &Fleet<'_>| fleet.latencies(query, traffic.load);
     let misses = fleets.iter().filter_map(|fleet| Some((fleet, latencies(fleet)?)));
     let (fleet, missed) =
         misses.min_by(|(_, one), (_, other)| excess(query, one).total_cmp(&excess(query, other)))?;
     let mut it_would_take = Vec::new();
-    // More of the same engines, as far as twice and twice again the pool.
     let Fleet::Aggregated(engines) = *fleet else { return None };
-    const MORE: [u32; 5] = [2, 4, 8, 16, 32];
     let enough = MORE.iter().map(|times| Engines { replicas: engines.replicas * times, ..engines }).find(|engines| {
         latencies(&Fleet::Aggregated(*engines)).is_some_and(|latencies| meets(query, &latencies))
     });
@@ -246,6 +251,24 @@ pub(super) fn nearest_miss(query: &Query<'_>, fleets: &[Fleet<'_>]) -> Option<Ne
         margin: margins(query, &missed, Worse::NONE),
         saturated: missed.saturated,
         it_would_take,
+    })
+}
+
+/// The smallest multiple of the pool in which the demand can be met.
+fn larger_pool(query: &Query<'_>) -> Option<NearestMiss> {
+    MORE.iter().find_map(|times| {
+        let pool = query.pool.iter().map(|share| PoolShare { gpus: share.gpus.saturating_mul(*times), ..*share });
+        let larger = Query { pool: pool.collect(), top: 1, ..query.clone() };
+        let (candidates, _) = candidates(&larger, &larger.traffic().ok()?);
+        let fleets = candidates.iter().filter_map(|candidate| aggregated(&larger, candidate).ok());
+        let best = fleets.min_by_key(|sized| sized.fleet.gpus())?;
+        let configuration = fleet_name(&larger, &best.fleet);
+        Some(NearestMiss {
+            margin: margins(&larger, &best.latencies, Worse::NONE),
+            saturated: false,
+            it_would_take: vec![format!("{} GPUs: {configuration}", best.fleet.gpus())],
+            configuration,
+        })
     })
 }
 

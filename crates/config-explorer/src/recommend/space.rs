@@ -40,26 +40,31 @@ impl Candidate {
     }
 }
 
-/// Stages of a pipeline that are tried: more only add latency to what data parallelism does better.
-const PIPELINES: [u32; 3] = [1, 2, 4];
+/// Stages of a pipeline that are tried where no engine without stages runs: they add latency, and were not validated.
+const PIPELINES: [u32; 2] = [2, 4];
 
 /// Every engine of the query, and why others are none. In order of variant, share and layout.
 pub(super) fn candidates(query: &Query<'_>, traffic: &Traffic) -> (Vec<Candidate>, Vec<Rejection>) {
-    let mut cases = Vec::new();
-    for (variant_index, variant) in query.variants.iter().enumerate() {
-        for (share_index, share) in query.pool.iter().enumerate() {
-            for serve in layouts(&variant.serve, &variant.model.architecture, share) {
-                cases.push((variant_index, share_index, serve));
-            }
-        }
-    }
-    let tried: Vec<_> =
-        cases.into_par_iter().map(|(variant, share, serve)| candidate(query, traffic, variant, share, serve)).collect();
     let (mut candidates, mut rejections) = (Vec::new(), Vec::new());
-    for outcome in tried {
-        match outcome {
-            Ok(candidate) => candidates.push(candidate),
-            Err(rejection) => rejections.push(rejection),
+    for variant in 0..query.variants.len() {
+        for share in 0..query.pool.len() {
+            let mut try_stages = |pipelines: &[u32]| {
+                let serve = &query.variants[variant].serve;
+                let layouts = layouts(serve, &query.variants[variant].model.architecture, &query.pool[share], pipelines);
+                let tried: Vec<_> =
+                    layouts.into_par_iter().map(|serve| candidate(query, traffic, variant, share, serve)).collect();
+                let runs = tried.iter().any(Result::is_ok);
+                for outcome in tried {
+                    match outcome {
+                        Ok(candidate) => candidates.push(candidate),
+                        Err(rejection) => rejections.push(rejection),
+                    }
+                }
+                runs
+            };
+            if !try_stages(&[1]) && query.variants[variant].serve.pipeline_parallel_size.is_none() {
+                try_stages(&PIPELINES);
+            }
         }
     }
     (candidates, rejections)
@@ -73,12 +78,17 @@ fn has_experts(architecture: &Architecture) -> bool {
 ///
 /// Data parallelism inside an engine is tried for experts only, where ranks share them: for others it is what replicas
 /// are.
-fn layouts(serve: &ServeArgs, architecture: &Architecture, share: &PoolShare<'_>) -> Vec<ServeArgs> {
+fn layouts(
+    serve: &ServeArgs,
+    architecture: &Architecture,
+    share: &PoolShare<'_>,
+    pipelines: &[u32],
+) -> Vec<ServeArgs> {
     let powers = || std::iter::successors(Some(1_u32), |size| size.checked_mul(2)).take_while(|size| *size <= share.gpus);
     let open = |given: Option<NonZeroU32>, sizes: Vec<u32>| given.map_or(sizes, |given| vec![given.get()]);
     let experts = has_experts(architecture);
     let tensors = open(serve.tensor_parallel_size, powers().collect());
-    let pipelines = open(serve.pipeline_parallel_size, PIPELINES.to_vec());
+    let pipelines = open(serve.pipeline_parallel_size, pipelines.to_vec());
     let ranks = open(serve.data_parallel_size, if experts { powers().collect() } else { vec![1] });
     let mut layouts = Vec::new();
     for &tensor in &tensors {

@@ -113,15 +113,15 @@ impl RecommendAnswer {
             }
             for role in &best.roles {
                 let name = if role.role == "both" { String::new() } else { format!("{}: ", role.role) };
-                writeln!(text, "\n{name}{} engine(s), each with\n  {}", role.replicas, role.command)?;
+                let engines = if role.replicas == 1 { "one engine".to_owned() } else { format!("{} engines, each", role.replicas) };
+                writeln!(text, "\n{name}{engines} with\n  {}", role.command)?;
             }
             for warning in &best.predicted.warnings {
                 writeln!(text, "\nwarning: {warning}")?;
             }
         }
         if let Some(miss) = &found.nearest_miss {
-            let what = if miss.saturated { "cannot carry the load" } else { "misses an objective" };
-            writeln!(text, "\nNearest miss: {} {what}. It would take", miss.configuration)?;
+            writeln!(text, "\nNearest miss: {}. It would take", miss.configuration)?;
             for change in &miss.it_would_take {
                 writeln!(text, "  {change}")?;
             }
