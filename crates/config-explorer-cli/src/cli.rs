@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::arguments::engine::canonical_spelling;
-use crate::commands::{accelerators, calibrate, check, completions, estimate, models, plan, runs, schema, validate};
+use crate::commands::{
+    accelerators, calibrate, check, completions, estimate, models, plan, recommend, runs, schema, validate,
+};
 use crate::output::Format;
 
 /// Finds configurations for serving large language models on llm-d.
@@ -36,6 +38,8 @@ pub(crate) enum Command {
     Accelerators(accelerators::Arguments),
     /// List the built-in models, which are known without a network.
     Models(models::Arguments),
+    /// Which configuration is the cheapest that meets the objectives?
+    Recommend(Box<recommend::Arguments>),
     /// What was measured, and which configuration was best?
     Runs(runs::Arguments),
     /// How far are the predictions from what was measured?

@@ -18,6 +18,7 @@
 //! - [`latency`]: the time of one engine step, operator by operator.
 //! - [`serving`]: what a deployment does under a load, in its steady state.
 //! - [`simulation`]: what a request lives through between the client and its last token, step by step.
+//! - [`recommend`]: the cheapest configuration that meets the objectives, and reasons to believe it.
 //! - [`plot`]: pictures of plans and measurements as SVG, PNG or an interactive page.
 //! - [`manifest`]: llm-d's files, written from a description, read back, and checked before they are applied.
 //! - [`validate`]: predictions beside what real servers printed.
@@ -64,6 +65,7 @@ pub mod manifest;
 pub mod memory;
 pub mod model;
 pub mod plot;
+pub mod recommend;
 pub mod reports;
 pub mod serving;
 pub mod simulation;

@@ -21,9 +21,18 @@ pub(crate) struct ModelArgs {
 impl ModelArgs {
     /// Finds and reads the model.
     pub(crate) fn load(&self) -> config_explorer::Result<Model> {
+        self.load_as(&self.model, self.revision.as_deref())
+    }
+
+    /// Finds and reads another model, at its default revision.
+    pub(crate) fn load_other(&self, id: &str) -> config_explorer::Result<Model> {
+        self.load_as(id, None)
+    }
+
+    fn load_as(&self, id: &str, revision: Option<&str>) -> config_explorer::Result<Model> {
         let mut options = LoadOptions::from_env(|name| std::env::var(name).ok());
-        options.revision.clone_from(&self.revision);
+        options.revision = revision.map(str::to_owned);
         options.offline |= self.offline;
-        Model::load(&self.model, &options)
+        Model::load(id, &options)
     }
 }

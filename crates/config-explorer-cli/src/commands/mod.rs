@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod estimate;
 pub(crate) mod models;
 pub(crate) mod plan;
+pub(crate) mod recommend;
 pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod validate;
@@ -21,6 +22,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
         Command::Accelerators(arguments) => accelerators::run(&arguments, output),
         Command::Plan(arguments) => plan::run(&arguments, output),
         Command::Estimate(arguments) => estimate::run(&arguments, output),
+        Command::Recommend(arguments) => recommend::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Calibrate(arguments) => calibrate::run(&arguments, output),
         Command::Models(arguments) => models::run(&arguments, output),

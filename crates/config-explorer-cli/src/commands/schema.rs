@@ -11,15 +11,17 @@ use super::check::CheckAnswer;
 use super::estimate::EstimateAnswer;
 use super::models::ModelList;
 use super::plan::PlanAnswer;
+use super::recommend::RecommendAnswer;
 use super::runs::{CompareAnswer, ImportAnswer, RepeatList, RunList, ScenarioList};
 use super::validate::{LatencyAnswer, LogAnswer, MemoryAnswer};
 use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
 /// The answers that have a schema.
-const SCHEMAS: [Entry; 15] = [
+const SCHEMAS: [Entry; 16] = [
     Entry::of::<PlanAnswer>(),
     Entry::of::<EstimateAnswer>(),
+    Entry::of::<RecommendAnswer>(),
     Entry::of::<CheckAnswer>(),
     Entry::of::<AcceleratorList>(),
     Entry::of::<ModelList>(),

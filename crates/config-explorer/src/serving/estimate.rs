@@ -7,6 +7,7 @@ use super::prediction::{Bound, Intervals, OperatorBreakdown, Prediction, Statist
 use super::steady::{Steady, closed};
 use super::traffic::{Load, Traffic};
 use crate::latency::{Chunk, Configuration, Decodes, Regime, StepTimes, breakdown};
+use crate::workload::Quantity;
 use crate::{Error, Result};
 
 /// Engines of one kind.
@@ -101,35 +102,48 @@ fn aggregated(step: &StepTimes, kv_tokens: f64, replicas: f64, traffic: &Traffic
     })
 }
 
-/// Predicts what a deployment does under its traffic.
-///
-/// # Errors
-/// [`Error::InvalidSetting`] for a request that does not fit an engine, or a burst on a disaggregated deployment.
-pub fn estimate(deployment: &Deployment<'_>, traffic: &Traffic) -> Result<Prediction> {
-    match deployment {
-        Deployment::Aggregated(role) => {
-            let step = StepTimes::compile(&role.configuration);
-            let steady = aggregated(&step, role.kv_tokens, f64::from(role.replicas), traffic)?;
+impl Deployment<'_> {
+    /// Its roles, prefill before decode.
+    fn roles(&self) -> Vec<&Role<'_>> {
+        match self {
+            Self::Aggregated(role) => vec![role],
+            Self::Disaggregated { prefill, decode } => vec![prefill, decode],
+        }
+    }
+}
+
+/// The steady state of a deployment.
+struct Solved {
+    steady: Steady,
+    /// Requests per us of the whole deployment.
+    rate_per_us: f64,
+    /// Share of its time that a pool of engines which only compute prompts is busy.
+    prefill_busy: Option<f64>,
+}
+
+/// Solves a deployment for its traffic. `steps` are the compiled times of its roles, prefill before decode.
+fn solve(deployment: &Deployment<'_>, steps: &[&StepTimes], traffic: &Traffic) -> Result<Solved> {
+    match (deployment, steps) {
+        (Deployment::Aggregated(role), [step]) => {
+            let steady = aggregated(step, role.kv_tokens, f64::from(role.replicas), traffic)?;
             // Fewer clients than lanes leave lanes idle.
             let lanes = f64::from(step.lanes * role.replicas);
             let busy = match traffic.load {
                 Load::Closed { clients, .. } | Load::Burst { requests: clients } => lanes.min(clients),
                 Load::Open { .. } => lanes,
             };
-            let gpus = f64::from(role.replicas * step.gpus);
-            Ok(prediction(traffic, role, &step, &steady, (steady.rate * busy, gpus), &[]))
+            Ok(Solved { steady, rate_per_us: steady.rate * busy, prefill_busy: None })
         }
-        Deployment::Disaggregated { prefill, decode } => {
-            let [prefill_step, decode_step] = [prefill, decode].map(|role| StepTimes::compile(&role.configuration));
-            let [prefill_lanes, decode_lanes] = [(prefill, &prefill_step), (decode, &decode_step)]
+        (Deployment::Disaggregated { prefill, decode }, [prefill_step, decode_step]) => {
+            let [prefill_lanes, decode_lanes] = [(prefill, prefill_step), (decode, decode_step)]
                 .map(|(role, step)| f64::from(role.replicas * step.lanes));
             let prompts = Traffic { output_tokens: 1.0, ..*traffic };
             let prefills = Pool {
-                lane: lane(&prefill_step, prefill.kv_tokens, &prompts, traffic.prefix_hit_rate)?,
+                lane: lane(prefill_step, prefill.kv_tokens, &prompts, traffic.prefix_hit_rate)?,
                 lanes: prefill_lanes,
             };
             // The decoding engine finds the whole prompt in its cache but for the last token.
-            let decodes = Pool { lane: lane(&decode_step, decode.kv_tokens, traffic, 1.0)?, lanes: decode_lanes };
+            let decodes = Pool { lane: lane(decode_step, decode.kv_tokens, traffic, 1.0)?, lanes: decode_lanes };
             let link = prefill.configuration.accelerator.inter_node_gb_per_s * 1e3 * f64::from(prefill_step.gpus);
             let transfer_us = traffic.input_tokens * prefill.kv_bytes_per_token / (TRANSFER_EFFICIENCY * link);
             let steady = match traffic.load {
@@ -142,15 +156,66 @@ pub fn estimate(deployment: &Deployment<'_>, traffic: &Traffic) -> Result<Predic
                     });
                 }
             };
-            let gpus = f64::from(prefill.replicas * prefill_step.gpus + decode.replicas * decode_step.gpus);
-            let unknown = ["prefill and decode pools were not validated end to end"];
-            let mut prediction = prediction(traffic, decode, &decode_step, &steady, (steady.rate, gpus), &unknown);
-            let busy = steady.rate / prefill_capacity(&prefills);
-            prediction.utilisation.prefill = Some(busy.min(1.0));
-            if busy > FULL {
-                prediction.bound_by = prefill_bound(traffic, prefill, &prefills);
-            }
-            Ok(prediction)
+            let prefill_busy = Some(steady.rate / prefill_capacity(&prefills));
+            Ok(Solved { steady, rate_per_us: steady.rate, prefill_busy })
+        }
+        (_, steps) => Err(Error::InvalidSetting {
+            setting: "steps".to_owned(),
+            reason: format!("a deployment needs the compiled times of each role, and {} were given", steps.len()),
+        }),
+    }
+}
+
+/// What a search compares: a prediction without breakdown and intervals.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Latencies {
+    /// Time to first token; `None` beyond saturation, where it grows for ever.
+    pub ttft_ms: Option<Statistics>,
+    /// Time per output token after the first, per request.
+    pub tpot_ms: Statistics,
+    /// Time between two tokens.
+    pub itl_ms: Statistics,
+    /// From sending a request to its last token; `None` beyond saturation.
+    pub e2e_ms: Option<Statistics>,
+    /// Requests served per second.
+    pub requests_per_s: f64,
+    /// More arrives than can be served; the requests per second are the most there are.
+    pub saturated: bool,
+}
+
+impl Latencies {
+    fn of(traffic: &Traffic, solved: &Solved) -> Self {
+        let steady = &solved.steady;
+        let ttft_ms = (!steady.saturated).then(|| ttft(steady));
+        let tpot_ms = tpot(traffic, steady);
+        let decoded = (traffic.output_tokens - 1.0).max(0.0);
+        let e2e_ms = ttft_ms.map(|ttft| Statistics {
+            mean: ttft.mean + decoded * tpot_ms.mean,
+            p50: ttft.p50 + decoded * tpot_ms.p50,
+            p90: ttft.p90 + decoded * tpot_ms.p90,
+            p95: ttft.p95 + decoded * tpot_ms.p95,
+            p99: ttft.p99 + decoded * tpot_ms.p99,
+        });
+        Self {
+            ttft_ms,
+            tpot_ms,
+            itl_ms: itl(traffic, steady),
+            e2e_ms,
+            requests_per_s: solved.rate_per_us * 1e6,
+            saturated: steady.saturated,
+        }
+    }
+
+    /// What an objective limits: ms, or per second; `None` for a time beyond saturation and for a statistic that is not
+    /// predicted.
+    pub fn value(&self, quantity: Quantity, output_tokens: f64) -> Option<f64> {
+        match quantity {
+            Quantity::Ttft(statistic) => self.ttft_ms?.get(statistic),
+            Quantity::Tpot(statistic) => self.tpot_ms.get(statistic),
+            Quantity::Itl(statistic) => self.itl_ms.get(statistic),
+            Quantity::E2e(statistic) => self.e2e_ms?.get(statistic),
+            Quantity::Throughput => Some(self.requests_per_s * output_tokens),
+            Quantity::Requests => Some(self.requests_per_s),
         }
     }
 }
@@ -159,34 +224,57 @@ pub fn estimate(deployment: &Deployment<'_>, traffic: &Traffic) -> Result<Predic
 const FULL: f64 = 0.99;
 
 /// What binds a step that computes a prompt.
-fn prefill_bound(traffic: &Traffic, role: &Role<'_>, pool: &Pool<'_>) -> Bound {
+fn prefill_bound(traffic: &Traffic, role: &Role<'_>, step: &StepTimes) -> Bound {
     let cached = (traffic.input_tokens * traffic.prefix_hit_rate).min(traffic.input_tokens - 1.0);
-    let tokens = (traffic.input_tokens - cached).min(pool.lane.step.max_num_batched_tokens);
+    let tokens = (traffic.input_tokens - cached).min(step.max_num_batched_tokens);
     let shares = breakdown(&role.configuration, Decodes::default(), &[Chunk { tokens, context: cached }]);
     Bound::of(&shares.into_iter().map(Into::into).collect::<Vec<_>>()).0
 }
 
-/// The answer for a steady state: requests per us of the whole deployment, its GPUs, and what nobody has validated of it.
+/// Latencies of a deployment whose step times are compiled already: prefill before decode.
+///
+/// # Errors
+/// As [`estimate`], and [`Error::InvalidSetting`] for another number of step times than roles.
+pub fn latencies(deployment: &Deployment<'_>, steps: &[&StepTimes], traffic: &Traffic) -> Result<Latencies> {
+    Ok(Latencies::of(traffic, &solve(deployment, steps, traffic)?))
+}
+
+/// Predicts what a deployment does under its traffic.
+///
+/// # Errors
+/// [`Error::InvalidSetting`] for a request that does not fit an engine, or a burst on a disaggregated deployment.
+pub fn estimate(deployment: &Deployment<'_>, traffic: &Traffic) -> Result<Prediction> {
+    let roles = deployment.roles();
+    let steps: Vec<_> = roles.iter().map(|role| StepTimes::compile(&role.configuration)).collect();
+    let steps: Vec<_> = steps.iter().collect();
+    let solved = solve(deployment, &steps, traffic)?;
+    let gpus: u32 = roles.iter().zip(&steps).map(|(role, step)| role.replicas * step.gpus).sum();
+    // The role that decodes is last.
+    let last = roles.len() - 1;
+    let pools = matches!(deployment, Deployment::Disaggregated { .. });
+    let unknown: &[&str] = if pools { &["prefill and decode pools were not validated end to end"] } else { &[] };
+    let mut prediction = prediction(traffic, roles[last], steps[last], &solved, f64::from(gpus), unknown);
+    if let Some(busy) = solved.prefill_busy {
+        prediction.utilisation.prefill = Some(busy.min(1.0));
+        if busy > FULL {
+            prediction.bound_by = prefill_bound(traffic, roles[0], steps[0]);
+        }
+    }
+    Ok(prediction)
+}
+
+/// The answer for a steady state on so many GPUs, and what nobody has validated of it.
 fn prediction(
     traffic: &Traffic,
     role: &Role<'_>,
     step: &StepTimes,
-    steady: &Steady,
-    (rate_per_us, gpus): (f64, f64),
+    solved: &Solved,
+    gpus: f64,
     unknown: &[&str],
 ) -> Prediction {
-    let requests_per_s = rate_per_us * 1e6;
+    let Latencies { ttft_ms, tpot_ms, itl_ms, e2e_ms, requests_per_s, saturated } = Latencies::of(traffic, solved);
+    let steady = &solved.steady;
     let output_tokens_per_s = requests_per_s * traffic.output_tokens;
-    let ttft_ms = (!steady.saturated).then(|| ttft(steady));
-    let tpot_ms = tpot(traffic, steady);
-    let decoded = (traffic.output_tokens - 1.0).max(0.0);
-    let e2e_ms = ttft_ms.map(|ttft| Statistics {
-        mean: ttft.mean + decoded * tpot_ms.mean,
-        p50: ttft.p50 + decoded * tpot_ms.p50,
-        p90: ttft.p90 + decoded * tpot_ms.p90,
-        p95: ttft.p95 + decoded * tpot_ms.p95,
-        p99: ttft.p99 + decoded * tpot_ms.p99,
-    });
     let (operators, bound_by, overhead) = operators(traffic, role, step, steady);
     let mut reach = super::intervals::interval(traffic, &role.configuration, steady);
     if !unknown.is_empty() {
@@ -204,7 +292,7 @@ fn prediction(
     Prediction {
         ttft_ms,
         tpot_ms,
-        itl_ms: itl(traffic, steady),
+        itl_ms,
         e2e_ms,
         throughput: Throughput {
             requests_per_s,
@@ -224,7 +312,7 @@ fn prediction(
             preemptions: 0.0,
         },
         bound_by,
-        saturated: steady.saturated,
+        saturated,
         interval_80: Intervals {
             ttft_mean_ms: ttft_ms.map(|ttft| reach.ttft.map(|factor| ttft.mean * factor)),
             tpot_mean_ms: reach.tpot.map(|factor| tpot_ms.mean * factor),

@@ -23,7 +23,7 @@ mod traffic;
 
 pub use curve::{CurvePoint, LoadKind, curve};
 pub use engine::{Capacity, Engine};
-pub use estimate::{Deployment, OperatingPoint, Role, estimate, operating_point};
+pub use estimate::{Deployment, Latencies, OperatingPoint, Role, estimate, latencies, operating_point};
 pub use explain::{ExplainedStep, StepKind, explain};
 pub use prediction::{Bound, Intervals, OperatorBreakdown, Prediction, Statistics, Throughput, Utilisation};
 pub use traffic::{Load, Traffic};

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::latency::{BoundBy, Regime};
+use crate::workload::Statistic;
 
 /// Mean and percentiles, ms.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
@@ -20,6 +21,18 @@ impl Statistics {
     /// Mean, and the quantiles of a function of the rank (0 to 1).
     pub(super) fn of(mean: f64, quantile: impl Fn(f64) -> f64) -> Self {
         Self { mean, p50: quantile(0.5), p90: quantile(0.9), p95: quantile(0.95), p99: quantile(0.99) }
+    }
+
+    /// One of them; `None` for a statistic that is not predicted.
+    pub fn get(&self, statistic: Statistic) -> Option<f64> {
+        match statistic {
+            Statistic::Mean => Some(self.mean),
+            Statistic::P50 => Some(self.p50),
+            Statistic::P90 => Some(self.p90),
+            Statistic::P95 => Some(self.p95),
+            Statistic::P99 => Some(self.p99),
+            _ => None,
+        }
     }
 }
 

@@ -1,0 +1,179 @@
+//! The answer: what `recommend` prints (schema `config-explorer/recommend/v1`).
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::memory::{ParallelismSummary, SettingsSummary};
+use crate::serving::Prediction;
+
+/// Whether prefill and decode have engines of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Every engine does both.
+    Aggregated,
+    /// Each has a pool.
+    Disaggregated,
+}
+
+/// What a recommendation rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// Runs of this configuration around this load.
+    Measured,
+    /// A simulation of this load.
+    Simulated,
+    /// The steady state.
+    Estimated,
+}
+
+/// The settings of an engine.
+pub type SettingsChoice = SettingsSummary;
+
+/// Engines of one role.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct RoleChoice {
+    /// `both`, `prefill` or `decode`.
+    pub role: &'static str,
+    /// The checkpoint.
+    pub model: String,
+    /// The accelerator.
+    pub gpu: String,
+    /// Engines.
+    pub replicas: u32,
+    /// GPUs of all of them.
+    pub gpus: u32,
+    /// Layout of each.
+    pub parallelism: ParallelismSummary,
+    /// Settings of each.
+    pub settings: SettingsChoice,
+    /// Tokens that the KV cache of each data-parallel rank holds.
+    pub kv_cache_tokens: u64,
+    /// The command that starts one.
+    pub command: String,
+}
+
+/// How far an objective is from its limit.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Margin {
+    /// The objective as it was asked.
+    pub objective: String,
+    /// What is predicted: ms, or per second.
+    pub predicted: Option<f64>,
+    /// Room to the limit, percent of the limit; negative where it is missed.
+    pub percent: Option<f64>,
+    /// It would still be met at the worse end of the 80 % interval.
+    pub met_at_interval_end: bool,
+}
+
+/// A configuration that meets the objectives.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Recommendation {
+    /// Place, from 1.
+    pub rank: usize,
+    /// Aggregated or disaggregated.
+    pub layout: Layout,
+    /// The accelerator, or both.
+    pub gpu: String,
+    /// GPUs of the deployment.
+    pub gpus: u32,
+    /// Its engines, prefill before decode.
+    pub roles: Vec<RoleChoice>,
+    /// Dollars of an hour; `null` without a price.
+    pub usd_per_hour: Option<f64>,
+    /// Dollars of a million output tokens under this load.
+    pub usd_per_million_output_tokens: Option<f64>,
+    /// Requests per second, Poisson arrivals, that it holds within the objectives of latency.
+    pub max_rate_within_slo: f64,
+    /// What it does under the load.
+    pub predicted: Prediction,
+    /// All objectives are met.
+    pub meets: bool,
+    /// Each objective.
+    pub margin: Vec<Margin>,
+    /// What this rests on.
+    pub evidence: Evidence,
+    /// The command that starts one engine; of a prefill pool, if there are two.
+    pub command: String,
+}
+
+/// A point of the Pareto front of cost, latency and throughput.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct FrontPoint {
+    /// In words, such as `4 x TP 2 on H100-SXM-80GB`.
+    pub configuration: String,
+    /// GPUs.
+    pub gpus: u32,
+    /// Dollars of an hour; `null` without a price, where GPUs stand for the cost.
+    pub usd_per_hour: Option<f64>,
+    /// Mean time of a request under the load.
+    pub e2e_mean_ms: f64,
+    /// Requests per second that it holds within the objectives of latency.
+    pub max_rate_within_slo: f64,
+}
+
+/// Configurations that were rejected for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Rejected {
+    /// The reason.
+    pub reason: String,
+    /// How many.
+    pub count: usize,
+    /// One of them, and the reason in its own figures.
+    pub example: String,
+}
+
+/// A configuration beside the winner, and why it lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Neighbour {
+    /// In words.
+    pub configuration: String,
+    /// Why it is not the first choice.
+    pub reason: String,
+}
+
+/// What would have to be different for another choice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Flip {
+    /// The assumption.
+    pub assumption: String,
+    /// What then comes first.
+    pub then: String,
+}
+
+/// The configuration that comes closest where none meets the objectives.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct NearestMiss {
+    /// In words.
+    pub configuration: String,
+    /// What it does; `null` beyond saturation.
+    pub margin: Vec<Margin>,
+    /// More requests arrive than it can serve.
+    pub saturated: bool,
+    /// What would do.
+    pub it_would_take: Vec<String>,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Recommendations {
+    /// Deployments that were looked at.
+    pub evaluated: usize,
+    /// Those that meet the objectives.
+    pub feasible: usize,
+    /// Those that were simulated.
+    pub simulated: usize,
+    /// Best first.
+    pub recommendations: Vec<Recommendation>,
+    /// What nothing beats in cost, latency and throughput, cheapest first.
+    pub pareto: Vec<FrontPoint>,
+    /// What was rejected, most frequent first.
+    pub rejected: Vec<Rejected>,
+    /// The best of each other kind, and why it lost.
+    pub neighbours: Vec<Neighbour>,
+    /// What would flip the choice.
+    pub flips: Vec<Flip>,
+    /// Where nothing meets the objectives: what comes closest.
+    pub nearest_miss: Option<NearestMiss>,
+}

@@ -1,0 +1,25 @@
+//! The cheapest configuration that meets the objectives, and reasons to believe it.
+//!
+//! In: a [`Query`]: a model (and checkpoints that could stand for it), the accelerators there are, lengths, a load and
+//! objectives. Out: a [`Recommendations`]: configurations in order with what is predicted for each, the Pareto front of
+//! cost, latency and throughput, and how many were rejected for which reason; where none will do, the nearest miss.
+//!
+//! - `space`: every engine that could run, sized by `memory` ([`Query::variants`] times layouts).
+//! - `fleet`: how many of them the load needs within the objectives, by `serving`; what rate they hold.
+//! - `rank`: cost, order, front. `reasons`: what was rejected, and what would flip the choice.
+//!
+//! Pure and deterministic. Engines are compiled once, in parallel; a load costs microseconds.
+
+mod answer;
+mod fleet;
+mod query;
+mod rank;
+mod reasons;
+mod space;
+
+pub use answer::{
+    Evidence, Flip, FrontPoint, Layout, Margin, NearestMiss, Neighbour, Recommendation, Recommendations, Rejected,
+    RoleChoice, SettingsChoice,
+};
+pub use query::{Demand, Disaggregation, PoolShare, Query, RankBy, Variant};
+pub use rank::recommend;

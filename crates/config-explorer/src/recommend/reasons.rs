@@ -1,0 +1,344 @@
+//! Why configurations were rejected, what is missing, and what would flip the choice.
+
+use std::collections::BTreeMap;
+
+use super::answer::{Flip, Margin, NearestMiss, Neighbour, Rejected};
+use super::fleet::{Engines, Fleet, aggregated, meets};
+use super::query::{Demand, PoolShare, Query};
+use super::rank::Scored;
+use super::space::candidates;
+use crate::engine::ServeArgs;
+use crate::serving::{Latencies, Load};
+use crate::workload::{Comparison, Objective};
+
+/// Kinds of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    CannotRun,
+    DoesNotFit,
+    TooSlowIdle,
+    TooSlowLoaded,
+    TooFewGpus,
+}
+
+impl Class {
+    fn words(self) -> &'static str {
+        match self {
+            Self::CannotRun => "cannot run",
+            Self::DoesNotFit => "does not fit in memory",
+            Self::TooSlowIdle => "misses an objective even for a single request",
+            Self::TooSlowLoaded => "misses an objective under this load, with all GPUs there are",
+            Self::TooFewGpus => "cannot carry the load with all GPUs there are",
+        }
+    }
+}
+
+/// A configuration in words.
+#[derive(Debug, Clone)]
+pub(super) struct Place(String);
+
+impl Place {
+    pub(super) fn of(query: &Query<'_>, variant: usize, share: usize, serve: &ServeArgs) -> Self {
+        let sizes = [
+            ("TP", serve.tensor_parallel_size),
+            ("PP", serve.pipeline_parallel_size),
+            ("DP", serve.data_parallel_size),
+        ];
+        let mut words: Vec<_> =
+            sizes.iter().filter_map(|(name, size)| Some(format!("{name} {}", (*size)?))).collect();
+        if serve.enable_expert_parallel == Some(true) {
+            words.push("EP".to_owned());
+        }
+        let base = &query.variants[0];
+        let variant = &query.variants[variant];
+        let flags = variant.serve.to_command("");
+        let others: Vec<_> = flags.iter().skip(3).cloned().collect();
+        let base_flags = base.serve.to_command("");
+        if variant.model.id != base.model.id {
+            words.push(format!("of {}", variant.model.id));
+        }
+        words.push(format!("on {}", query.pool[share].accelerator.name));
+        if flags != base_flags && !others.is_empty() {
+            words.push(format!("with {}", others.join(" ")));
+        }
+        Self(words.join(" "))
+    }
+}
+
+/// Why one configuration is none.
+#[derive(Debug, Clone)]
+pub(super) struct Rejection {
+    class: Class,
+    example: String,
+}
+
+impl Rejection {
+    pub(super) fn new(class: Class, place: &Place, detail: String) -> Self {
+        Self { class, example: format!("{}: {detail}", place.0) }
+    }
+
+    /// Of the largest fleet of a pool, which misses the objectives.
+    pub(super) fn of_fleet(query: &Query<'_>, largest: &Fleet<'_>) -> Self {
+        let one = match *largest {
+            Fleet::Aggregated(engines) => Fleet::Aggregated(Engines { replicas: 1, ..engines }),
+            pools @ Fleet::Disaggregated { .. } => pools,
+        };
+        let idle = one.latencies(query, Load::Closed { clients: 1.0, requests: None });
+        let loaded = query.traffic().ok().and_then(|traffic| largest.latencies(query, traffic.load));
+        let name = fleet_name(query, largest);
+        let missed = |latencies: &Option<Latencies>| {
+            let latencies = latencies.as_ref()?;
+            query.objectives.0.iter().find_map(|objective| {
+                let value = latencies.value(objective.quantity, query.output_tokens);
+                let value = value.filter(|value| !objective.is_met_by(Some(*value)))?;
+                Some(format!("{objective} is missed with {}", rounded(value)))
+            })
+        };
+        let upper = |objective: &&Objective| matches!(objective.comparison, Comparison::Less | Comparison::LessOrEqual);
+        let slow_idle = idle.is_some_and(|latencies| {
+            let met = |objective: &Objective| {
+                objective.is_met_by(latencies.value(objective.quantity, query.output_tokens))
+            };
+            !query.objectives.0.iter().filter(upper).all(met)
+        });
+        let (class, detail) = if slow_idle {
+            (Class::TooSlowIdle, missed(&idle))
+        } else if loaded.is_none_or(|latencies| latencies.saturated) {
+            let most = loaded.map(|latencies| format!("it serves {} requests/s at most", rounded(latencies.requests_per_s)));
+            (Class::TooFewGpus, most)
+        } else {
+            (Class::TooSlowLoaded, missed(&loaded))
+        };
+        Self { class, example: format!("{name}: {}", detail.unwrap_or_else(|| class.words().to_owned())) }
+    }
+}
+
+/// Reasons by class, most frequent first.
+pub(super) fn counted(rejections: &[Rejection]) -> Vec<Rejected> {
+    let mut classes: BTreeMap<Class, Rejected> = BTreeMap::new();
+    for rejection in rejections {
+        let class = classes.entry(rejection.class).or_insert_with(|| Rejected {
+            reason: rejection.class.words().to_owned(),
+            count: 0,
+            example: rejection.example.clone(),
+        });
+        class.count += 1;
+    }
+    let mut classes: Vec<_> = classes.into_values().collect();
+    classes.sort_by_key(|class| std::cmp::Reverse(class.count));
+    classes
+}
+
+/// A deployment in words: `4 x TP 2 on H100-SXM-80GB`.
+pub(super) fn fleet_name(query: &Query<'_>, fleet: &Fleet<'_>) -> String {
+    let engines = |engines: Engines<'_>| {
+        let candidate = engines.candidate;
+        let place = Place::of(query, candidate.variant, candidate.share, &candidate.serve);
+        format!("{} x {}", engines.replicas, place.0)
+    };
+    match fleet {
+        Fleet::Aggregated(both) => engines(*both),
+        Fleet::Disaggregated { prefill, decode } => {
+            format!("prefill {}, decode {}", engines(*prefill), engines(*decode))
+        }
+    }
+}
+
+/// Three digits.
+pub(super) fn rounded(value: f64) -> String {
+    if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.3}").chars().take(5).collect() }
+}
+
+/// How far each objective is from its limit. `worse` are the factors of the worse end of the 80 % interval of times.
+pub(super) fn margins(query: &Query<'_>, latencies: &Latencies, worse: Worse) -> Vec<Margin> {
+    let margin = |objective: &Objective| {
+        let predicted = latencies.value(objective.quantity, query.output_tokens);
+        let upper = matches!(objective.comparison, Comparison::Less | Comparison::LessOrEqual);
+        let room = |value: f64| {
+            let room = if upper { objective.limit - value } else { value - objective.limit };
+            100.0 * room / objective.limit
+        };
+        let factor = match objective.quantity.metric() {
+            "ttft" => worse.ttft,
+            "tpot" | "itl" => worse.tpot,
+            "e2e" => worse.ttft.max(worse.tpot),
+            _ => 1.0,
+        };
+        Margin {
+            objective: objective.to_string(),
+            predicted,
+            percent: predicted.map(room).filter(|room| room.is_finite()),
+            met_at_interval_end: objective.is_met_by(predicted.map(|value| value * factor)),
+        }
+    };
+    query.objectives.0.iter().map(margin).collect()
+}
+
+/// Worse ends of the 80 % intervals of times, as factors.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Worse {
+    pub(super) ttft: f64,
+    pub(super) tpot: f64,
+}
+
+impl Worse {
+    pub(super) const NONE: Self = Self { ttft: 1.0, tpot: 1.0 };
+}
+
+/// How far a fleet is from the objectives: the largest quotient of value and limit, and beyond saturation what arrives
+/// over what is served. 1 or less where all are met.
+fn excess(query: &Query<'_>, latencies: &Latencies) -> f64 {
+    let overload = match query.demand {
+        Demand::Rate(rate) if latencies.saturated => 1.0 + rate / latencies.requests_per_s,
+        _ => 0.0,
+    };
+    let over = |objective: &Objective| {
+        let value = latencies.value(objective.quantity, query.output_tokens).unwrap_or(f64::INFINITY);
+        match objective.comparison {
+            Comparison::Less | Comparison::LessOrEqual => value / objective.limit,
+            Comparison::Greater | Comparison::GreaterOrEqual => objective.limit / value,
+        }
+    };
+    if overload > 0.0 {
+        return overload;
+    }
+    query.objectives.0.iter().map(over).fold(0.0, f64::max)
+}
+
+/// How many times the GPUs there are is looked at where they do not do.
+const MORE: [u32; 5] = [2, 4, 8, 16, 32];
+
+/// The fleet that comes closest, and what would do. Where no engine fits, what would fit in a larger pool.
+pub(super) fn nearest_miss(query: &Query<'_>, fleets: &[Fleet<'_>]) -> Option<NearestMiss> {
+    let traffic = query.traffic().ok()?;
+    if fleets.is_empty() {
+        return larger_pool(query);
+    }
+    let latencies = |fleet: &Fleet<'_>| fleet.latencies(query, traffic.load);
+    let misses = fleets.iter().filter_map(|fleet| Some((fleet, latencies(fleet)?)));
+    let (fleet, missed) =
+        misses.min_by(|(_, one), (_, other)| excess(query, one).total_cmp(&excess(query, other)))?;
+    let mut it_would_take = Vec::new();
+    let Fleet::Aggregated(engines) = *fleet else { return None };
+    let enough = MORE.iter().map(|times| Engines { replicas: engines.replicas * times, ..engines }).find(|engines| {
+        latencies(&Fleet::Aggregated(*engines)).is_some_and(|latencies| meets(query, &latencies))
+    });
+    if let Some(enough) = enough {
+        let (mut too_few, mut replicas) = (engines.replicas, enough.replicas);
+        while replicas - too_few > 1 {
+            let middle = u32::midpoint(too_few, replicas);
+            let fleet = Fleet::Aggregated(Engines { replicas: middle, ..engines });
+            let met = latencies(&fleet).is_some_and(|latencies| meets(query, &latencies));
+            if met { replicas = middle } else { too_few = middle }
+        }
+        let gpus = replicas * engines.candidate.gpus();
+        it_would_take.push(format!("{gpus} GPUs instead of {}", engines.gpus()));
+    }
+    if let Demand::Rate(rate) = query.demand {
+        let held = fleet.max_rate(query);
+        if held > 0.0 {
+            it_would_take.push(format!("{} requests/s instead of {}", rounded(held), rounded(rate)));
+        }
+    }
+    for objective in &query.objectives.0 {
+        let value = missed.value(objective.quantity, query.output_tokens);
+        if let Some(value) = value.filter(|value| !objective.is_met_by(Some(*value))) {
+            it_would_take.push(format!("{} instead of {}", rounded(value), objective));
+        }
+    }
+    Some(NearestMiss {
+        configuration: fleet_name(query, fleet),
+        margin: margins(query, &missed, Worse::NONE),
+        saturated: missed.saturated,
+        it_would_take,
+    })
+}
+
+/// The smallest multiple of the pool in which the demand can be met.
+fn larger_pool(query: &Query<'_>) -> Option<NearestMiss> {
+    MORE.iter().find_map(|times| {
+        let pool = query.pool.iter().map(|share| PoolShare { gpus: share.gpus.saturating_mul(*times), ..*share });
+        let larger = Query { pool: pool.collect(), top: 1, ..query.clone() };
+        let (candidates, _) = candidates(&larger, &larger.traffic().ok()?);
+        let fleets = candidates.iter().filter_map(|candidate| aggregated(&larger, candidate).ok());
+        let best = fleets.min_by_key(|sized| sized.fleet.gpus())?;
+        let configuration = fleet_name(&larger, &best.fleet);
+        Some(NearestMiss {
+            margin: margins(&larger, &best.latencies, Worse::NONE),
+            saturated: false,
+            it_would_take: vec![format!("{} GPUs: {configuration}", best.fleet.gpus())],
+            configuration,
+        })
+    })
+}
+
+fn dollars(value: f64) -> String {
+    format!("${value:.2}")
+}
+
+/// Why the winner comes before each other.
+pub(super) fn neighbours(query: &Query<'_>, winner: &Scored<'_>, others: &[Scored<'_>]) -> Vec<Neighbour> {
+    let reason = |other: &Scored<'_>| {
+        let (ours, theirs) = (winner.sized.fleet.gpus(), other.sized.fleet.gpus());
+        match (winner.usd_per_hour, other.usd_per_hour) {
+            (Some(our_usd), Some(their_usd)) if their_usd > our_usd * 1.000_001 => format!(
+                "{} an hour instead of {}: {theirs} GPUs instead of {ours}",
+                dollars(their_usd),
+                dollars(our_usd)
+            ),
+            (None, _) | (_, None) if theirs > ours => format!("{theirs} GPUs instead of {ours}"),
+            _ if other.max_rate < winner.max_rate => format!(
+                "holds {} requests/s within the objectives instead of {}",
+                rounded(other.max_rate),
+                rounded(winner.max_rate)
+            ),
+            _ => "as good, and less simple".to_owned(),
+        }
+    };
+    others
+        .iter()
+        .map(|other| Neighbour {
+            configuration: fleet_name(query, &other.sized.fleet),
+            reason: reason(other),
+        })
+        .collect()
+}
+
+/// What would flip the choice: the demand that outgrows the winner, and prices at which another one would be cheaper.
+pub(super) fn flips(query: &Query<'_>, winner: &Scored<'_>, others: &[Scored<'_>]) -> Vec<Flip> {
+    let mut flips = Vec::new();
+    if let Demand::Rate(rate) = query.demand {
+        let room = winner.max_rate / rate - 1.0;
+        flips.push(Flip {
+            assumption: format!("{:.0} % more requests, or steps that take as much longer than predicted", 100.0 * room),
+            then: "the first choice misses an objective and needs another engine".to_owned(),
+        });
+    }
+    let accelerator = |scored: &Scored<'_>| {
+        let roles = scored.sized.fleet.roles();
+        let names: Vec<_> = roles.iter().map(|(_, e)| &query.pool[e.candidate.share].accelerator.name).collect();
+        names.iter().all(|name| *name == names[0]).then(|| names[0].clone())
+    };
+    let ours = accelerator(winner);
+    for other in others {
+        let (theirs, Some(our_usd), Some(their_usd)) = (accelerator(other), winner.usd_per_hour, other.usd_per_hour)
+        else {
+            continue;
+        };
+        if theirs.is_none() || theirs == ours || flips.iter().any(|flip| Some(&flip.then) == theirs.as_ref()) {
+            continue;
+        }
+        let price = our_usd / f64::from(other.sized.fleet.gpus());
+        let name = theirs.unwrap_or_default();
+        flips.push(Flip {
+            assumption: format!(
+                "an hour of {name} below {} instead of {}",
+                dollars(price),
+                dollars(their_usd / f64::from(other.sized.fleet.gpus()))
+            ),
+            then: fleet_name(query, &other.sized.fleet),
+        });
+    }
+    flips
+}
+
