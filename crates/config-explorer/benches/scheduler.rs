@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use config_explorer::engine::EngineRules;
 use config_explorer::simulation::engine::{Batch, NewRequest, Scheduler, SchedulerConfig, Segment, StepOutput};
-use config_explorer::simulation::{Arrivals, SimulationOptions, Traffic, simulate};
+use config_explorer::simulation::{Arrivals, Cluster, SimulationOptions, Traffic, simulate};
 use config_explorer::workload::{Gaps, LengthDistribution};
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -61,7 +61,7 @@ fn simulated(num_gpu_blocks: u32, rate_per_s: f64, exact: bool) -> f64 {
     let config = SchedulerConfig { num_gpu_blocks, ..SchedulerConfig::default() };
     let rules = EngineRules::of_default_version().scheduler;
     let options = SimulationOptions { exact, ..SimulationOptions::default() };
-    let outcome = simulate(config, rules, &traffic, &options, step_us).unwrap();
+    let outcome = simulate(Cluster::single(config, rules, step_us), &traffic, &options).unwrap();
     let finished = &outcome.finished;
     [finished.ttft_ms(), finished.tpot_ms(), finished.e2e_ms(), finished.queueing_ms()]
         .iter()

@@ -126,6 +126,8 @@ pub struct Outcome {
     pub duration_s: f64,
     /// Steps that held tokens, over all engines.
     pub steps: u64,
+    /// The load is an open one of a finite rate.
+    pub is_open: bool,
     /// More requests waited than ran when the last one of an open load arrived: the engines do not keep up, and times
     /// depend on how long the load lasts.
     pub saturated: bool,

@@ -68,7 +68,7 @@ fn config() -> impl Strategy<Value = SchedulerConfig> {
 
 fn run(config: &SchedulerConfig, version: &str, traffic: &Traffic, options: SimulationOptions) -> Outcome {
     let rules = EngineRules::of(version.parse().unwrap()).unwrap().scheduler;
-    simulate(config.clone(), rules, traffic, &options, timer).unwrap()
+    simulate(Cluster::single(config.clone(), rules, timer), traffic, &options).unwrap()
 }
 
 /// What the clients did, by request.
@@ -93,7 +93,7 @@ proptest! {
         let fast = run(&config, version, &traffic, SimulationOptions { front_end, exact: false });
         prop_assert_eq!(&fast, &run(&config, version, &traffic, SimulationOptions { front_end, exact: true }));
         prop_assert_eq!(&fast, &run(&config, version, &traffic, SimulationOptions { front_end, exact: false }));
-        prop_assert_eq!(sent(&fast).len() as u32 + fast.rejected, traffic.requests, "INV-1");
+        prop_assert_eq!(sent(&fast).len() as u32 + fast.rejected.total(), traffic.requests, "INV-1");
         let tokens: f64 = fast.timeline.iter().map(|i| i.output_tokens_per_s * i.length_s).sum();
         prop_assert!((tokens - fast.finished.total_output_tokens() as f64).abs() < 1e-3, "tokens over time");
         let full = |interval: &Interval| interval.running <= f64::from(config.max_num_seqs) + 1e-9;
@@ -152,8 +152,8 @@ fn by_hand(async_scheduling: bool, exact: bool) -> Outcome {
     };
     let config = SchedulerConfig { async_scheduling, ..SchedulerConfig::default() };
     let rules = EngineRules::of_default_version().scheduler;
-    simulate(config, rules, &traffic, &SimulationOptions { exact, ..SimulationOptions::default() }, |_: &Batch| 1e4)
-        .unwrap()
+    let cluster = Cluster::single(config, rules, |_: &Batch| 1e4);
+    simulate(cluster, &traffic, &SimulationOptions { exact, ..SimulationOptions::default() }).unwrap()
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn overload_is_said_and_grows() {
     let config = SchedulerConfig { max_num_seqs: 8, ..SchedulerConfig::default() };
     let rules = EngineRules::of_default_version().scheduler;
     let run = |traffic: &Traffic| {
-        simulate(config.clone(), rules, traffic, &SimulationOptions::default(), |_: &Batch| 5e3).unwrap()
+        simulate(Cluster::single(config.clone(), rules, |_: &Batch| 5e3), traffic, &SimulationOptions::default()).unwrap()
     };
     let (short, long) = (run(&traffic(200)), run(&traffic(400)));
     assert!(short.saturated && long.saturated);
@@ -214,7 +214,7 @@ fn a_request_that_can_never_finish_is_an_error() {
             let config =
                 SchedulerConfig { num_gpu_blocks: 17, scheduler_reserve_full_isl, ..SchedulerConfig::default() };
             let rules = EngineRules::of_default_version().scheduler;
-            let error = simulate(config, rules, &traffic, &SimulationOptions::default(), timer).unwrap_err();
+            let error = simulate(Cluster::single(config, rules, timer), &traffic, &SimulationOptions::default()).unwrap_err();
             assert!(error.to_string().contains("more than the 16 blocks"), "{error}");
         }
     }

@@ -11,6 +11,8 @@ pub(super) enum Purpose {
     InputLength,
     OutputLength,
     PrefixGroup,
+    Decode,
+    Prefill,
 }
 
 /// The numbers of one purpose: request n owns the words 4n to 4n + 3 of the purpose's `ChaCha8` stream.

@@ -1,11 +1,10 @@
-//! The clients: one request after the other, in the order in which the engine gets them.
+//! The clients: one request after the other, in the order in which they are sent.
 
 use std::collections::VecDeque;
 
 use super::NS_PER_S;
 use super::engine::Segment;
 use super::random::{Draws, Purpose};
-use super::single::FrontEnd;
 use super::traffic::{Arrivals, GapDraws, Lengths, SharedPrefix, Traffic};
 
 /// A request on its way.
@@ -15,8 +14,6 @@ pub(super) struct Sent {
     pub(super) request: u32,
     /// When the client sent it, ns.
     pub(super) time: u64,
-    /// When the engine core gets it, ns.
-    pub(super) ready: u64,
     pub(super) input: u32,
     pub(super) output: u32,
     /// Text that its group shares and how much of it; none is 0 tokens.
@@ -56,16 +53,13 @@ pub(super) struct Source {
     output: Lengths,
     prefix: SharedPrefix,
     groups: Draws,
-    front_end: FrontEnd,
-    /// When the front end is done with the last request, ns.
-    front_end_free: u64,
     /// The next request, if one is known.
     next: Option<Sent>,
 }
 
 impl Source {
     /// The traffic has been checked.
-    pub(super) fn new(traffic: &Traffic, front_end: FrontEnd) -> Self {
+    pub(super) fn new(traffic: &Traffic) -> Self {
         let seed = traffic.seed;
         let at_once = |count: u32| std::iter::repeat_n(0, count.min(traffic.requests) as usize).collect();
         let clock = match traffic.arrivals {
@@ -85,17 +79,20 @@ impl Source {
             output: Lengths::new(traffic.output, seed, Purpose::OutputLength),
             prefix: traffic.shared_prefix.unwrap_or(SharedPrefix { groups: 0, tokens: 0 }),
             groups: Draws::new(seed, Purpose::PrefixGroup),
-            front_end,
-            front_end_free: 0,
             next: None,
         };
         source.find_next();
         source
     }
 
-    /// When the engine core gets the next request, ns; `None` until a request ends or if there are no more.
-    pub(super) fn next_ready(&self) -> Option<u64> {
-        self.next.as_ref().map(|next| next.ready)
+    /// When the next request is sent, ns; `None` until a request ends or if there are no more.
+    pub(super) fn next_time(&self) -> Option<u64> {
+        self.next.as_ref().map(|next| next.time)
+    }
+
+    /// Whether the end of a request can bring another one forward.
+    pub(super) fn follows_ends(&self) -> bool {
+        !matches!(self.clock, Clock::Open { places: None, .. })
     }
 
     /// Requests taken so far.
@@ -108,9 +105,9 @@ impl Source {
         self.taken() == self.requests
     }
 
-    /// Takes the next request if the engine core has it at `now`.
+    /// Takes the next request if it is sent by `now`.
     pub(super) fn take(&mut self, now: u64) -> Option<Sent> {
-        let next = self.next.take_if(|next| next.ready <= now)?;
+        let next = self.next.take_if(|next| next.time <= now)?;
         self.find_next();
         Some(next)
     }
@@ -148,16 +145,12 @@ impl Source {
             },
         };
         let (input, output) = (self.input.of(request), self.output.of(request));
-        let front_end_ns = self.front_end.request_us * 1e3 + self.front_end.prompt_token_us * 1e3 * f64::from(input);
-        let ready = time.max(self.front_end_free) + front_end_ns as u64;
-        self.front_end_free = ready;
         // Texts: 0 is taken, then the groups', then two of each request.
         let SharedPrefix { groups, tokens } = self.prefix;
         let group = if groups > 1 { (self.groups.uniforms(request)[0] * f64::from(groups)) as u32 } else { 0 };
         self.next = Some(Sent {
             request: self.sent,
             time,
-            ready,
             input,
             output,
             shared: Segment { id: 1 + group, start: 0, len: tokens.min(input) },
