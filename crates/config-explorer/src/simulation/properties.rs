@@ -90,9 +90,9 @@ proptest! {
         version in prop::sample::select(vec!["0.19.1", "0.24.0", "0.33.0"]),
         front_end in prop_oneof![Just(FrontEnd::default()), Just(FrontEnd { request_us: 300.0, prompt_token_us: 2.0 })],
     ) {
-        let fast = run(&config, version, &traffic, SimulationOptions { front_end, exact: false });
-        prop_assert_eq!(&fast, &run(&config, version, &traffic, SimulationOptions { front_end, exact: true }));
-        prop_assert_eq!(&fast, &run(&config, version, &traffic, SimulationOptions { front_end, exact: false }));
+        let fast = run(&config, version, &traffic, SimulationOptions { front_end, exact: false, ..SimulationOptions::default() });
+        prop_assert_eq!(&fast, &run(&config, version, &traffic, SimulationOptions { front_end, exact: true, ..SimulationOptions::default() }));
+        prop_assert_eq!(&fast, &run(&config, version, &traffic, SimulationOptions { front_end, exact: false, ..SimulationOptions::default() }));
         prop_assert_eq!(sent(&fast).len() as u32 + fast.rejected.total(), traffic.requests, "INV-1");
         let tokens: f64 = fast.timeline.iter().map(|i| i.output_tokens_per_s * i.length_s).sum();
         prop_assert!((tokens - fast.finished.total_output_tokens() as f64).abs() < 1e-3, "tokens over time");
