@@ -109,6 +109,8 @@ pub(super) struct Engine {
     /// The replica it belongs to.
     pub(super) replica: u32,
     ranks: Vec<Rank>,
+    /// When it fails, ns, the next time last.
+    pub(super) downs: Vec<u64>,
     /// Counts its lives: what was planned for an earlier one is void.
     pub(super) epoch: u32,
     phase: Phase,
@@ -149,6 +151,7 @@ impl Engine {
             group,
             replica,
             ranks: (0..ranks).map(|_| Rank::new(config, rules, exact, announces)).collect::<Result<_>>()?,
+            downs: Vec::new(),
             epoch: 0,
             phase: Phase::Idle,
             now: 0,
@@ -402,7 +405,8 @@ impl Engine {
 
     /// Takes the steps ahead that only decode, up to the horizon; tells whether there were any.
     fn take_decode_run<T: StepTimer>(&mut self, context: &mut Context<'_, T>) -> bool {
-        let Self { ranks, replica, now, device_free, ends, spare, timeline, itl, .. } = self;
+        let Self { ranks, replica, downs, now, device_free, ends, spare, timeline, itl, .. } = self;
+        let fails_at = downs.last().copied().unwrap_or(u64::MAX);
         let [rank] = &mut ranks[..] else { return false };
         let run = rank.scheduler.decode_run();
         if run.steps == 0 {
@@ -424,9 +428,16 @@ impl Engine {
             let done = rank.scheduler.advance_decode(1, |decoded| {
                 batch.cruising_context = decoded;
                 let end = (*device_free).max(*now) + step_ns(context.timer.step_us(&batch));
+                let due = ends.front().copied().unwrap_or(end);
+                if due > fails_at {
+                    // It will never be there.
+                    return None;
+                }
                 *device_free = end;
                 // The batches in flight are all alike; only their ends differ.
-                let due = ends.front_mut().map_or(end, |oldest| std::mem::replace(oldest, end));
+                if let Some(oldest) = ends.front_mut() {
+                    *oldest = end;
+                }
                 pending = Some(due);
                 Some(due)
             });

@@ -293,6 +293,11 @@ impl<T: StepTimer> Simulation<T> {
             for failure in self.groups[at].failures.clone() {
                 let replica = first + failure.replica;
                 self.plan(ns(failure.down_s), Event::Down(replica));
+                let Replica { first, cores, .. } = self.replicas[replica as usize];
+                for core in first..first + cores {
+                    let downs = &mut self.engines[core as usize].downs;
+                    downs.insert(downs.partition_point(|&later| later > ns(failure.down_s)), ns(failure.down_s));
+                }
                 if failure.up_s.is_finite() {
                     self.plan(ns(failure.up_s), Event::Up(replica));
                 }
@@ -425,15 +430,14 @@ impl<T: StepTimer> Simulation<T> {
     }
 
     fn arrive(&mut self, sent: &Sent) -> Result<()> {
-        let live = self.requests.insert(sent);
-        self.route(live)?;
         if self.source.is_exhausted() {
             let load = |engine: &Engine| engine.load();
             let (running, waiting) =
                 self.engines.iter().map(load).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
             self.saturated = self.is_open && waiting + self.gateway.waiting() as usize > running;
         }
-        Ok(())
+        let live = self.requests.insert(sent);
+        self.route(live)
     }
 
     fn route(&mut self, live: LiveId) -> Result<()> {
@@ -631,6 +635,9 @@ impl<T: StepTimer> Simulation<T> {
 
     fn go_down(&mut self, replica: u32) -> Result<()> {
         let state = &mut self.replicas[replica as usize];
+        for core in state.first..state.first + state.cores {
+            self.engines[core as usize].downs.pop();
+        }
         if !std::mem::replace(&mut state.is_up, false) {
             return Ok(());
         }
