@@ -282,8 +282,12 @@ impl Engine {
             }
         }
         self.phase = Phase::Between;
+        let announces = gateway.follows_caches();
         for rank in &mut self.ranks {
-            report(rank, self.replica, gateway);
+            rank.reported = rank.state();
+            if announces {
+                publish(rank, self.replica, gateway);
+            }
         }
     }
 
@@ -418,12 +422,13 @@ impl Engine {
         let mut batch = spare.pop().unwrap_or_default();
         batch.requests.clear();
         (batch.cruising, batch.num_tokens) = (count, count);
+        let announces = context.gateway.follows_caches();
         // A step's blocks are only known after it.
         let mut pending: Option<u64> = None;
         let mut taken = 0;
         while taken < run.steps && *now < context.horizon {
-            if taken > 0 {
-                report(rank, *replica, context.gateway);
+            if announces && taken > 0 {
+                publish(rank, *replica, context.gateway);
             }
             let done = rank.scheduler.advance_decode(1, |decoded| {
                 batch.cruising_context = decoded;
@@ -445,6 +450,10 @@ impl Engine {
             let state = State { running: count, waiting, blocks: total - rank.scheduler.num_free_blocks() };
             timeline.advance(due, state, count);
             itl.add(due - rank.last_output, u64::from(count));
+            if due < context.horizon {
+                // Else it is not said before somebody could ask; then the core is back.
+                rank.reported = state;
+            }
             (*now, rank.last_output) = (due, due);
             taken += 1;
         }
@@ -533,10 +542,8 @@ impl Engine {
     }
 }
 
-/// What the core says of itself at the end of a step, when it publishes what happened to its cache, too
-/// (`Scheduler.update_from_output`).
-fn report(rank: &mut Rank, replica: u32, gateway: &mut Gateway) {
-    rank.reported = rank.state();
+/// At the end of a step, the core says what happened to its cache (`Scheduler.update_from_output`).
+fn publish(rank: &mut Rank, replica: u32, gateway: &mut Gateway) {
     for event in rank.scheduler.take_cache_events() {
         gateway.cache_event(replica, event);
     }
