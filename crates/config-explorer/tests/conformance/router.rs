@@ -73,8 +73,11 @@ fn run(config: &RouterConfig) -> Outcome {
         requests: 200,
         seed: 1,
     };
-    let cluster =
-        Cluster { groups, routing: Routing::Router(Box::new(config.clone())), transfer: disaggregates.then_some(transfer) };
+    let cluster = Cluster {
+        groups,
+        routing: Routing::Router(Box::new(config.clone())),
+        transfer: disaggregates.then_some(transfer),
+    };
     simulate(cluster, &traffic, &SimulationOptions::default()).unwrap()
 }
 

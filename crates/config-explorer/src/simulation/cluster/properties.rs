@@ -115,9 +115,12 @@ fn clusters() -> impl Strategy<Value = Cluster<Timer>> {
         prop::sample::select(vec!["", DISAGGREGATED, DISAGGREGATED, PRECISE, QUEUEING]).prop_map(routed),
     ];
     let bandwidth = prop_oneof![Just(f64::INFINITY), 1e5..1e9];
-    let transfer = (bandwidth, prop_oneof![Just(0.0), 0.0..0.01]).prop_map(|(bandwidth_bytes_per_s, base_latency_s)| {
-        KvTransfer { bytes_per_token: 1000.0, bandwidth_bytes_per_s, base_latency_s }
-    });
+    let transfer =
+        (bandwidth, prop_oneof![Just(0.0), 0.0..0.01]).prop_map(|(bandwidth_bytes_per_s, base_latency_s)| KvTransfer {
+            bytes_per_token: 1000.0,
+            bandwidth_bytes_per_s,
+            base_latency_s,
+        });
     (groups(), routing, transfer).prop_map(|(groups, routing, transfer)| {
         let needs = groups.iter().any(|group| group.role == EngineRole::Prefill);
         let disaggregates = matches!(&routing, Routing::Router(config) if config.profiles.len() > 1);
@@ -191,8 +194,11 @@ fn a_prompt_is_computed_transferred_and_answered() {
     // 2 ms of latency, one transfer after the other. Tokens come from then on.
     let group = |role| EngineGroup { role, ..steady(1) };
     let transfer = KvTransfer { bytes_per_token: 1e4, bandwidth_bytes_per_s: 1e8, base_latency_s: 0.002 };
-    for (routing, one_pool) in [(Routing::RoundRobin, false), (routed(DISAGGREGATED), false), (Routing::RoundRobin, true)] {
-        let groups = vec![group(EngineRole::Prefill), group(if one_pool { EngineRole::Both } else { EngineRole::Decode })];
+    for (routing, one_pool) in
+        [(Routing::RoundRobin, false), (routed(DISAGGREGATED), false), (Routing::RoundRobin, true)]
+    {
+        let groups =
+            vec![group(EngineRole::Prefill), group(if one_pool { EngineRole::Both } else { EngineRole::Decode })];
         let cluster = Cluster { groups, routing, transfer: Some(transfer) };
         let outcome = run(cluster, &open(100.0, 100.0, 3.0, 2), false).unwrap();
         let finished = &outcome.finished;
@@ -299,13 +305,11 @@ fn a_router_prefers_the_replica_that_has_the_prefix() {
 #[test]
 fn engines_take_part_from_their_start_on() {
     let groups = vec![EngineGroup { start_up_s: 0.5, ..steady(1) }, steady(1)];
-    let outcome = run(
-        Cluster { groups, routing: Routing::LeastRequests, transfer: None },
-        &open(100.0, 10.0, 2.0, 100),
-        false,
-    )
-    .unwrap();
-    let late = |engine: u32| outcome.finished.engine.iter().zip(&outcome.finished.sent_ns).filter(move |row| *row.0 == engine);
+    let outcome =
+        run(Cluster { groups, routing: Routing::LeastRequests, transfer: None }, &open(100.0, 10.0, 2.0, 100), false)
+            .unwrap();
+    let late =
+        |engine: u32| outcome.finished.engine.iter().zip(&outcome.finished.sent_ns).filter(move |row| *row.0 == engine);
     assert!(late(0).all(|row| *row.1 >= 500_000_000) && late(0).count() > 10);
 }
 
@@ -324,7 +328,10 @@ fn what_cannot_run_is_refused() {
     assert!(refused(of(vec![EngineGroup { data_parallel: ranks, ..steady(1) }])).contains("at least one rank"));
     let odd = SchedulerConfig { block_size: 10, ..steady(1).scheduler };
     let odd = EngineGroup {
-        scheduler: SchedulerConfig { kv_groups: vec![crate::simulation::engine::KvGroup { block_size: 10, ..odd.kv_groups[0] }], ..odd },
+        scheduler: SchedulerConfig {
+            kv_groups: vec![crate::simulation::engine::KvGroup { block_size: 10, ..odd.kv_groups[0] }],
+            ..odd
+        },
         ..steady(1)
     };
     assert!(refused(Cluster { routing: routed(PRECISE), ..of(vec![odd]) }).contains("a multiple"));

@@ -8,6 +8,7 @@ use super::engine::{Context, Engine, Message, Scheduled, Told};
 use super::gateway::{Choice, Gateway, Verdict};
 use super::requests::{LiveId, NONE, Place, Requests, Stage};
 use super::transfer::Links;
+use crate::simulation::NS_PER_S;
 use crate::simulation::engine::{Finished, KvRole, StepOutput};
 use crate::simulation::histogram::Histogram;
 use crate::simulation::outcome::{EngineOutcome, FinishedRequests, Outcome, Rejected, Transfers};
@@ -15,7 +16,6 @@ use crate::simulation::router::{Endpoint, PrefixProducer, ROLE_LABEL};
 use crate::simulation::source::{Sent, Source};
 use crate::simulation::timeline::{State, Timeline};
 use crate::simulation::traffic::{Arrivals, Traffic};
-use crate::simulation::NS_PER_S;
 use crate::{Error, Result};
 
 /// Time between two scrapes of the engines' metrics, ns (the least that llm-d's router takes).
@@ -34,11 +34,7 @@ const HOLD_NS: u64 = 480_000_000_000;
 /// a router's configuration that does not fit the engines, and for a request that an engine takes but can never finish
 /// because its blocks do not fit in the cache (vLLM would wait for ever). Speculative decoding and pipeline stages are
 /// refused: nothing here accepts drafts or times stages.
-pub fn simulate<T: StepTimer>(
-    cluster: Cluster<T>,
-    traffic: &Traffic,
-    options: &SimulationOptions,
-) -> Result<Outcome> {
+pub fn simulate<T: StepTimer>(cluster: Cluster<T>, traffic: &Traffic, options: &SimulationOptions) -> Result<Outcome> {
     traffic.check()?;
     Simulation::new(cluster, traffic, options)?.run()
 }
@@ -78,6 +74,7 @@ enum Event {
     Poll,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "they say independent things")]
 struct Simulation<T> {
     groups: Vec<EngineGroup<T>>,
     options: SimulationOptions,
@@ -235,8 +232,16 @@ impl<T: StepTimer> Simulation<T> {
             let ranks = if group.data_parallel.lockstep { group.data_parallel.ranks } else { 1 };
             for _ in 0..replica.cores {
                 let follows = gateway.follows_caches();
-                let (config, rules) = (&group.scheduler, group.rules);
-                engines.push(Engine::new(replica.group, at as u32, ranks, config, rules, options.exact, follows)?);
+                let config = &group.scheduler;
+                engines.push(Engine::new(
+                    replica.group,
+                    at as u32,
+                    ranks,
+                    config,
+                    group.rules,
+                    options.exact,
+                    follows,
+                )?);
             }
         }
         let follows_ranks =
@@ -662,11 +667,7 @@ impl<T: StepTimer> Simulation<T> {
             }
             match request.stage {
                 Stage::Vacant | Stage::Queued => {}
-                Stage::Prefill if request.decode != replica => {
-                    if request.prefill == replica {
-                        self.fall_back(live)?;
-                    }
-                }
+                Stage::Prefill if request.prefill == replica && request.decode != replica => self.fall_back(live)?,
                 _ if request.decode == replica || held_here => self.fail(live)?,
                 _ => {}
             }
