@@ -6,11 +6,14 @@
 //! nanoseconds.
 //!
 //! - [`engine`]: one vLLM engine core (scheduler and KV cache) without time.
-//! - `traffic`, `source`: when requests are sent and how long they are. `random`: where chance comes from.
+//! - `traffic`, `arrivals`, `contents`, `source`: what is sent, when, and by whom; `summary`: its means. `random`: where
+//!   chance comes from.
 //! - [`router`]: llm-d's router, request by request, from a real `EndpointPickerConfig`.
 //! - `single`: one engine and its clock.
 //! - `outcome`, `histogram`, `timeline`: what is written down.
 
+mod arrivals;
+mod contents;
 pub mod engine;
 mod histogram;
 mod outcome;
@@ -20,13 +23,15 @@ mod random;
 pub mod router;
 mod single;
 mod source;
+mod summary;
 mod timeline;
 mod traffic;
 
 pub use outcome::{FinishedRequests, Outcome};
 pub use single::{FrontEnd, SimulationOptions, StepTimer, simulate};
+pub use summary::TrafficSummary;
 pub use timeline::Interval;
-pub use traffic::{Arrivals, SharedPrefix, Traffic};
+pub use traffic::Traffic;
 
 /// Nanoseconds of a second.
 const NS_PER_S: f64 = 1e9;

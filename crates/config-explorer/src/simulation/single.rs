@@ -6,12 +6,12 @@
 
 use std::collections::VecDeque;
 
-use super::engine::{Batch, NewRequest, RequestId, Scheduler, SchedulerConfig, StepOutput};
+use super::engine::{Batch, RequestId, Scheduler, SchedulerConfig, StepOutput};
 use super::histogram::Histogram;
 use super::outcome::{FinishedRequests, Outcome};
 use super::source::{Sent, Source};
 use super::timeline::{State, Timeline};
-use super::traffic::{Arrivals, Traffic};
+use super::traffic::Traffic;
 use crate::engine::SchedulerRules;
 use crate::{Error, Result};
 
@@ -70,13 +70,14 @@ pub fn simulate(
             return Err(Error::InvalidSetting { setting: setting.to_owned(), reason });
         }
     }
-    traffic.check()?;
     let mut scheduler = Scheduler::new(config, rules)?;
     scheduler.set_exact(options.exact);
+    let source = Source::new(traffic, options.front_end)?;
     Simulation {
         scheduler,
         timer,
-        source: Source::new(traffic, options.front_end),
+        finished: FinishedRequests::with_capacity(source.expected_requests()),
+        source,
         now: 0,
         device_free: 0,
         flights: VecDeque::new(),
@@ -84,13 +85,12 @@ pub fn simulate(
         slots: Vec::new(),
         output: StepOutput::default(),
         last_output: 0,
-        finished: FinishedRequests::with_capacity(traffic.requests as usize),
         rejected: 0,
         saturated: false,
         itl: Histogram::default(),
         timeline: Timeline::new(),
         steps: 0,
-        is_open: matches!(traffic.arrivals, Arrivals::Open { rate_per_s, .. } if rate_per_s.is_finite()),
+        is_open: traffic.is_open(),
     }
     .run()
 }
@@ -100,6 +100,7 @@ pub fn simulate(
 struct Slot {
     request: u32,
     input: u32,
+    class: u16,
     sent: u64,
     admitted: u64,
     first_token: u64,
@@ -194,17 +195,18 @@ impl<T: StepTimer> Simulation<T> {
         // The server answers with an error (`InputProcessor._validate_model_input`).
         if sent.input >= self.scheduler.config().max_model_len {
             self.rejected += 1;
-            self.source.ended(self.now);
+            self.source.failed(sent.request, self.now);
             return Ok(());
         }
-        let prompt = sent.prompt();
-        let prompt = if prompt[0].len == 0 { &prompt[1..] } else { &prompt[..] };
-        let id = self.scheduler.add_request(&NewRequest {
-            arrival: sent.ready,
-            ..NewRequest::new(prompt, sent.output_text(), sent.output)
-        })?;
-        let slot =
-            Slot { request: sent.request, input: sent.input, sent: sent.time, admitted: u64::MAX, first_token: 0 };
+        let id = self.scheduler.add_request(&sent.new_request())?;
+        let slot = Slot {
+            request: sent.request,
+            input: sent.input,
+            class: sent.class,
+            sent: sent.time,
+            admitted: u64::MAX,
+            first_token: 0,
+        };
         if id as usize == self.slots.len() {
             self.slots.push(slot);
         } else {
@@ -329,6 +331,7 @@ impl<T: StepTimer> Simulation<T> {
                 "INV-11: sent, admitted, first token, last token"
             );
             self.finished.request.push(slot.request);
+            self.finished.class.push(slot.class);
             self.finished.input_tokens.push(slot.input);
             self.finished.output_tokens.push(finished.generated);
             self.finished.cached_tokens.push(finished.cached_tokens.unwrap_or(0));
@@ -337,7 +340,7 @@ impl<T: StepTimer> Simulation<T> {
             self.finished.admitted_ns.push(slot.admitted);
             self.finished.first_token_ns.push(slot.first_token);
             self.finished.last_token_ns.push(now);
-            self.source.ended(now);
+            self.source.ended(slot.request, now);
         }
     }
 }

@@ -86,9 +86,8 @@ impl Distribution {
 
     /// Refuses what cannot be drawn from; `setting` is its name.
     pub(crate) fn check(&self, setting: &str) -> Result<()> {
-        let refuse = |reason: &str| {
-            Err(Error::InvalidSetting { setting: setting.to_owned(), reason: reason.to_owned() })
-        };
+        let refuse =
+            |reason: &str| Err(Error::InvalidSetting { setting: setting.to_owned(), reason: reason.to_owned() });
         let in_range = |value: f64| (0.0..=f64::from(1u32 << 30)).contains(&value);
         let LengthDistribution { shape, mean, stddev, min, max } = match self {
             Self::Shaped(distribution) => *distribution,

@@ -23,9 +23,7 @@ pub use load::{Gaps, Load, LoadKind};
 pub(crate) use named::named;
 pub use objective::{Comparison, Objective, Objectives, Quantity};
 pub use read::{ReadOptions, WorkloadFile, parse_workload, read_workload, trace_format};
-pub use spec::{
-    Arrivals, Class, ClassSpec, Contents, Popularity, Prefix, Session, Stage, TraceSource, WorkloadSpec,
-};
+pub use spec::{Arrivals, Class, ClassSpec, Contents, Popularity, Prefix, Session, Stage, TraceSource, WorkloadSpec};
 pub use statistics::{Statistic, Statistics};
 pub use trace::{Run, Trace, TraceFormat, TraceRequest};
 

@@ -153,6 +153,13 @@ fn one() -> u32 {
     1
 }
 
+impl Default for Prefix {
+    /// One group that shares nothing.
+    fn default() -> Self {
+        Self { tokens: 0, groups: 1, prompts_per_group: None, popularity: Popularity::default() }
+    }
+}
+
 /// How often the groups of a [`Prefix`] come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -350,15 +357,18 @@ impl Contents {
             session.context_tokens.check(&class.field("session.context_tokens"))?;
         }
         let Some(prefix) = self.prefix else { return Ok(()) };
-        if prefix.groups == 0 || prefix.groups > 1 << 24 {
-            return refuse(class.field("prefix.groups"), "must be at least 1 and at most 2^24");
+        if prefix.groups == 0 || prefix.groups > 1 << 20 {
+            return refuse(class.field("prefix.groups"), "must be at least 1 and at most 2^20");
         }
         if prefix.tokens > 1 << 30 {
             return refuse(class.field("prefix.tokens"), "must be at most 2^30");
         }
         let prompts = prefix.prompts_per_group.map(|prompts| u64::from(prompts) * u64::from(prefix.groups));
         if prompts.is_some_and(|prompts| prompts == 0 || prompts > 1 << 28) {
-            return refuse(class.field("prefix.prompts_per_group"), "must be at least 1 and, of all groups, at most 2^28");
+            return refuse(
+                class.field("prefix.prompts_per_group"),
+                "must be at least 1 and, of all groups, at most 2^28",
+            );
         }
         match prefix.popularity {
             Popularity::Zipf { exponent } if !(0.0..=100.0).contains(&exponent) => {
@@ -448,7 +458,9 @@ impl Gaps {
     fn check(self) -> Result<()> {
         let in_range = |value: f64| (1e-3..=1e3).contains(&value);
         match self {
-            Self::Gamma { cv } if !in_range(cv) => refuse("gaps", "the coefficient of variation must lie between 0.001 and 1000"),
+            Self::Gamma { cv } if !in_range(cv) => {
+                refuse("gaps", "the coefficient of variation must lie between 0.001 and 1000")
+            }
             Self::Weibull { shape, cv } => match (shape, cv) {
                 (Some(shape), None) if (0.1..=100.0).contains(&shape) => Ok(()),
                 (None, Some(cv)) if (0.02..=100.0).contains(&cv) => Ok(()),

@@ -5,9 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::{Fields, Notes, Selection, number, select};
-use crate::workload::{
-    Arrivals, ClassSpec, Distribution, Gaps, LengthDistribution, Prefix, Session, WorkloadSpec,
-};
+use crate::workload::{Arrivals, ClassSpec, Distribution, Gaps, LengthDistribution, Prefix, Session, WorkloadSpec};
 use crate::yaml;
 
 /// Parts that say how to measure, not what is sent.
@@ -117,9 +115,7 @@ fn numbers(fields: &mut Fields, key: &str) -> Result<Vec<f64>, String> {
     match fields.take(key) {
         None => Ok(Vec::new()),
         Some(Value::Array(list)) => list.iter().map(|value| number(value, &path)).collect(),
-        Some(Value::String(text)) => {
-            text.split(',').map(|part| number(&Value::from(part.trim()), &path)).collect()
-        }
+        Some(Value::String(text)) => text.split(',').map(|part| number(&Value::from(part.trim()), &path)).collect(),
         Some(value) => Ok(vec![number(&value, &path)?]),
     }
 }
@@ -134,7 +130,9 @@ fn data_fields(value: Value, path: String) -> Result<Fields, String> {
     }
     match yaml::from_slice::<Value>(text.as_bytes()) {
         Ok(inner @ Value::Object(_)) => Fields::new(inner, path),
-        _ => Err(format!("the lengths of the data set `{text}` are not in the file: give `prompt_tokens` and `output_tokens`")),
+        _ => Err(format!(
+            "the lengths of the data set `{text}` are not in the file: give `prompt_tokens` and `output_tokens`"
+        )),
     }
 }
 
@@ -172,7 +170,8 @@ fn convert_data(mut data: Fields, workload: &mut WorkloadSpec, notes: &mut Notes
         [only] => workload.prefix = only.prefix,
         _ => workload.classes = buckets,
     }
-    let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
+    let is_empty =
+        |value: &Value| value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
     data.map.retain(|_, value| !is_empty(value));
     data.done(&["kind", "load_kwargs", "source", "samples"], notes);
     Ok(())

@@ -84,7 +84,9 @@ fn convert_load(
             stage.done(&["rate", "duration"], notes);
             return Ok(());
         }
-        other => return Err(format!("`load.type` is `{other}`; constant, poisson, concurrent and trace_replay are known")),
+        other => {
+            return Err(format!("`load.type` is `{other}`; constant, poisson, concurrent and trace_replay are known"));
+        }
     };
     if sweep && stages.is_empty() {
         notes.say("`load.sweep` finds its rates by measuring: give a rate");
@@ -103,7 +105,9 @@ fn convert_load(
         schedule.push(Stage { rate_per_s, duration_s, ..Stage::default() });
     }
     if schedule.len() > 1 {
-        notes.say("a stage starts `interval` after the one before has sent its last request, whether it was answered or not");
+        notes.say(
+            "a stage starts `interval` after the one before has sent its last request, whether it was answered or not",
+        );
     }
     workload.arrivals = Some(Arrivals::Schedule { stages: schedule, cycle: false, gaps, concurrency: None });
     Ok(())
@@ -171,8 +175,7 @@ fn convert_prefix(mut prefix: Fields, workload: &mut WorkloadSpec, notes: &mut N
     let output = distribution(&mut prefix, "output_distribution", notes)?.or(output);
     workload.input = Some(question.unwrap_or_else(|| Distribution::fixed(50.0)));
     workload.output = Some(output.unwrap_or_else(|| Distribution::fixed(50.0)));
-    workload.prefix =
-        Some(Prefix { tokens, groups, prompts_per_group: Some(prompts), popularity: Popularity::InTurn });
+    workload.prefix = Some(Prefix { tokens, groups, prompts_per_group: Some(prompts), popularity: Popularity::InTurn });
     if prefix.take("enable_multi_turn_chat").is_some_and(|value| value == Value::Bool(true)) {
         notes.say("`enable_multi_turn_chat`: here every request stands for itself");
     }

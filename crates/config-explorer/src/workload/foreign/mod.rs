@@ -94,7 +94,9 @@ impl Notes {
             (!names.is_empty()).then(|| format!("{place}: {what}: {}", names.join(", ")))
         };
         let said = said.into_iter().map(|text| format!("{place}: {text}"));
-        said.chain(list("fields that say nothing about what is sent", idle)).chain(list("unknown fields", unknown)).collect()
+        said.chain(list("fields that say nothing about what is sent", idle))
+            .chain(list("unknown fields", unknown))
+            .collect()
     }
 }
 

@@ -8,8 +8,8 @@ use arrow_array::{Array, RecordBatch, cast::AsArray};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::csv::{REQUESTS, row};
 use super::Builder;
+use super::csv::{REQUESTS, row};
 use crate::{Error, Result};
 
 /// Rows that are read at once.

@@ -25,7 +25,8 @@ fn parse(text: &str) -> Option<i64> {
     if !is_real || hour > 23 || minute > 59 || second > 60 || fraction.len() > 9 {
         return None;
     }
-    let fraction_ns: i64 = if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").parse().ok().filter(|&ns| ns >= 0)? };
+    let fraction_ns: i64 =
+        if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").parse().ok().filter(|&ns| ns >= 0)? };
     let seconds = days(year, month, day) * 86_400 + i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second);
     Some(seconds * 1_000_000_000 + fraction_ns)
 }
@@ -46,7 +47,8 @@ mod tests {
         assert_eq!(timestamp("1970-01-01 00:00:00"), Ok(0));
         assert_eq!(timestamp("2024-02-29T00:00:00.5Z"), Ok(1_709_164_800_500_000_000));
         assert_eq!(timestamp("2023-11-16 18:17:03.9799600"), Ok(1_700_158_623_979_960_000));
-        for wrong in ["", "2023-13-16 18:17:03", "2023-11-16", "2023-11-16 18:17:03.x", "2023-11-16 18:17:03.-1", "é"] {
+        for wrong in ["", "2023-13-16 18:17:03", "2023-11-16", "2023-11-16 18:17:03.x", "2023-11-16 18:17:03.-1", "é"]
+        {
             assert!(timestamp(wrong).is_err(), "{wrong}");
         }
     }
