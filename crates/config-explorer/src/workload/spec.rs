@@ -410,6 +410,13 @@ impl Arrivals {
             Self::Open { concurrency: Some(0), .. }
             | Self::Schedule { concurrency: Some(0), .. }
             | Self::Closed { clients: 0, .. } => return refuse("concurrency", "must be at least 1"),
+            Self::Open { concurrency: Some(limit), .. }
+            | Self::Schedule { concurrency: Some(limit), .. }
+            | Self::Closed { clients: limit, .. }
+                if *limit > 1 << 24 =>
+            {
+                return refuse("concurrency", "must be at most 2^24");
+            }
             Self::Closed { think_time_s, .. } => {
                 think_time_s.check("think_time_s")?;
                 return if ends { Ok(()) } else { refuse("requests", NEVER_ENDS) };

@@ -9,7 +9,9 @@ use crate::workload::{Arrivals, ClassSpec, Distribution, Gaps, LengthDistributio
 use crate::yaml;
 
 /// Parts that say how to measure, not what is sent.
-const IDLE: [&str; 22] = [
+const IDLE: [&str; 24] = [
+    "benchmarks",
+    "metrics",
     "backend",
     "backend_kwargs",
     "backend_type",
