@@ -74,7 +74,7 @@ fn traffic() -> impl Strategy<Value = Traffic> {
     let parts = (prop::option::of(prefix), prop::option::weighted(0.3, session), any::<bool>());
     (lengths(), lengths(), parts, arrivals(), 1u32..60, any::<u64>()).prop_map(
         |(input, output, (prefix, session, urgent), arrivals, requests, seed)| {
-            let class = |priority| ClassSpec { name: priority.to_string(), priority, ..ClassSpec::default() };
+            let class = |priority: i32| ClassSpec { name: priority.to_string(), priority, ..ClassSpec::default() };
             let workload = WorkloadSpec {
                 requests: Some(requests),
                 arrivals: Some(arrivals),

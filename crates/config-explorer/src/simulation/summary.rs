@@ -1,6 +1,6 @@
 //! Means of what is sent, for models of the steady state.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::NS_PER_S;
 use super::single::FrontEnd;
@@ -14,6 +14,8 @@ use crate::workload::Arrivals;
 pub struct TrafficSummary {
     /// Requests that were looked at: all, or as many as were asked for.
     pub requests: u32,
+    /// Sessions that they are of; as many as requests where there are no sessions.
+    pub sessions: u32,
     /// Mean tokens of a prompt.
     pub input_tokens: f64,
     /// Mean tokens of an answer.
@@ -38,12 +40,14 @@ impl Traffic {
         // How far each text has been seen. Texts are first seen from their start on: prompts of a session grow, and the
         // blocks of a trace are numbered as they come.
         let mut seen: HashMap<u32, u32> = HashMap::new();
+        let mut sessions = HashSet::new();
         let (mut input, mut output, mut found) = (0, 0, 0);
         let mut last = 0;
         while source.taken() < most.max(1)
             && let Some(ready) = source.next_ready()
         {
             let Some(sent) = source.take(ready) else { break };
+            sessions.insert(sent.session);
             let mut goes_on = true;
             for segment in sent.prompt() {
                 let end = seen.entry(segment.id).or_default();
@@ -69,6 +73,7 @@ impl Traffic {
         };
         Ok(TrafficSummary {
             requests,
+            sessions: sessions.len() as u32,
             input_tokens: mean(input),
             output_tokens: mean(output),
             prefix_hit_rate_bound: found as f64 / input.max(1) as f64,
