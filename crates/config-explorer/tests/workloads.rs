@@ -74,7 +74,8 @@ fn unknown_fields_are_named_with_their_line() {
 
 #[test]
 fn lengths_come_from_a_file() {
-    let text = "requests: 50\narrivals: {closed: {clients: 1}}\noutput: 3\ninput: {file: requests.csv, column: input_tokens}";
+    let text =
+        "requests: 50\narrivals: {closed: {clients: 1}}\noutput: 3\ninput: {file: requests.csv, column: input_tokens}";
     let traffic = Traffic::of_file(read(text).unwrap(), 1);
     let mean = traffic.summary(50).unwrap().input_tokens;
     assert!((150.0..250.0).contains(&mean), "{mean}");
@@ -163,7 +164,11 @@ fn broken_traces_say_where() {
     assert_eq!(error, "t.csv:3: `many` is not a number of tokens");
     let read = trace(&azure, &lenient).unwrap();
     assert_eq!(read.len(), 1);
-    assert!(read.warnings()[0].contains("left out 1 lines that cannot be read; the first: line 3"), "{:?}", read.warnings());
+    assert!(
+        read.warnings()[0].contains("left out 1 lines that cannot be read; the first: line 3"),
+        "{:?}",
+        read.warnings()
+    );
     let mooncake = format!("{MOONCAKE}{{\"timestamp\": 1\n{MOONCAKE}");
     let error = trace(&mooncake, &strict).unwrap_err().to_string();
     assert!(error.starts_with("t.csv:3: "), "{error}");
@@ -210,7 +215,8 @@ harness: {name: inference-perf}
     assert_eq!(workload.input, Some(Distribution::fixed(1500.0)));
     assert_eq!(workload.output, Some(LengthDistribution::uniform(50.0, 100.0).into()));
     let session = workload.session.unwrap();
-    let cut = |lengths, min, max| Distribution::Shaped(LengthDistribution { min: Some(min), max: Some(max), ..lengths });
+    let cut =
+        |lengths, min, max| Distribution::Shaped(LengthDistribution { min: Some(min), max: Some(max), ..lengths });
     assert_eq!(session.turns, cut(LengthDistribution::lognormal(540.0, 48600.0), 1.0, 3000.0));
     assert_eq!(session.think_time_s, cut(LengthDistribution::gaussian(15.0, 55.0), 1.0, 100.0));
     assert_eq!(session.max_context_tokens, Some(262_144));
@@ -250,7 +256,7 @@ fn guidellm_is_converted() {
     let text = "rate-type: constant\nrate: 2\nmax_requests: 9\ndata: 'prompt_tokens=256,output_tokens=128'\n";
     let (workload, _) = converted(text, None);
     assert!(matches!(workload.arrivals, Some(Arrivals::Open { gaps: Gaps::Constant, concurrency: None, .. })));
-    assert_eq!((workload.requests, workload.output), (Some(9), Some(Distribution::fixed(128.0))));
+    assert_eq!((workload.requests, workload.output), (Some(9), Some(LengthDistribution::gaussian(128.0, 0.0).into())));
     let new = "
 spec:
   profile: {kind: poisson, rate: [2.0]}
@@ -296,7 +302,8 @@ fn draw(workload: WorkloadSpec, trace: Option<Trace>) {
 }
 
 fn mutated(texts: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
-    let change = (any::<prop::sample::Index>(), prop_oneof![Just(b'0'), Just(b','), Just(b'\n'), Just(b'-'), any::<u8>()]);
+    let change =
+        (any::<prop::sample::Index>(), prop_oneof![Just(b'0'), Just(b','), Just(b'\n'), Just(b'-'), any::<u8>()]);
     (prop::sample::select(texts), prop::collection::vec(change, 1..12)).prop_map(|(text, changes)| {
         let mut bytes = text.as_bytes().to_vec();
         for (place, byte) in changes {

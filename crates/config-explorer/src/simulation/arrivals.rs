@@ -135,7 +135,8 @@ impl Schedule {
 
     /// When so many requests are due.
     fn time_s(&self, due: f64) -> Option<f64> {
-        let rounds = if self.cycle { (due / self.requests).floor() } else { 0.0 };
+        // The last request of a round is sent at its end, not after the pause that may follow.
+        let rounds = if self.cycle { ((due / self.requests).ceil() - 1.0).max(0.0) } else { 0.0 };
         // The last request of a schedule of whole numbers is sent at its end, in spite of rounding.
         if !self.cycle && due > self.requests * (1.0 + 1e-12) {
             return None;

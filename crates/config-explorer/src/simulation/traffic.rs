@@ -115,7 +115,7 @@ impl Traffic {
         let WorkloadSpec { requests, sessions, .. } = self.workload;
         // The duration ends what has neither; it is checked to end before.
         let unlimited = 1 << 30;
-        let starts = requests.unwrap_or(unlimited).min(sessions.unwrap_or(unlimited));
+        let starts = [requests, sessions].into_iter().flatten().min().unwrap_or(unlimited);
         self.trace.as_ref().map_or(starts, |trace| starts.min(trace.len() as u32))
     }
 }
