@@ -274,7 +274,7 @@ spec:
     assert_eq!(workload.session.as_ref().unwrap().turns, Distribution::fixed(2.0));
     let shares: Vec<_> = workload.classes.iter().map(|class| (class.share, class.prefix.map(|p| p.groups))).collect();
     assert_eq!(shares, [(Some(30.0), Some(4)), (Some(70.0), None)]);
-    assert_eq!(warnings, ["w.yaml: fields that say nothing about what is sent: spec.backend"]);
+    assert_eq!(warnings, ["w.yaml: fields that say nothing about what is sent: spec.data.kind, spec.backend"]);
 }
 
 #[test]
