@@ -6,9 +6,9 @@ use config_explorer::engine::EngineRules;
 use config_explorer::simulation::engine::{Batch, SchedulerConfig};
 use config_explorer::simulation::router::{LoadOptions, RouterConfig};
 use config_explorer::simulation::{
-    Arrivals, Cluster, EngineGroup, EngineRole, KvTransfer, Routing, SharedPrefix, SimulationOptions, Traffic, simulate,
+    Cluster, EngineGroup, EngineRole, KvTransfer, Routing, SimulationOptions, Traffic, simulate,
 };
-use config_explorer::workload::{Gaps, LengthDistribution};
+use config_explorer::workload::{Arrivals, Distribution, Gaps, Prefix, WorkloadSpec};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
@@ -29,14 +29,14 @@ fn step_us(batch: &Batch) -> f64 {
 }
 
 fn traffic(rate_per_s: f64, requests: u32) -> Traffic {
-    Traffic {
-        input: LengthDistribution::fixed(512.0),
-        output: LengthDistribution::fixed(256.0),
-        shared_prefix: None,
-        arrivals: Arrivals::Open { rate_per_s, gaps: Gaps::Poisson, concurrency: None },
-        requests,
-        seed: 1,
-    }
+    let workload = WorkloadSpec {
+        requests: Some(requests),
+        arrivals: Some(Arrivals::Open { rate_per_s, gaps: Gaps::Poisson, concurrency: None }),
+        input: Some(Distribution::fixed(512.0)),
+        output: Some(Distribution::fixed(256.0)),
+        ..WorkloadSpec::default()
+    };
+    Traffic { workload, trace: None, seed: 1 }
 }
 
 fn group(replicas: u32) -> EngineGroup<fn(&Batch) -> f64> {
@@ -55,7 +55,9 @@ fn aggregated(routing: Routing) -> Cluster<fn(&Batch) -> f64> {
 
 fn run(bencher: Bencher<'_, '_>, traffic: &Traffic, cluster: impl Fn() -> Cluster<fn(&Batch) -> f64> + Sync) {
     let options = SimulationOptions::default();
-    bencher.counter(ItemsCount::new(traffic.requests)).bench(|| simulate(cluster(), traffic, &options).unwrap());
+    bencher
+        .counter(ItemsCount::new(traffic.workload.requests.unwrap_or(0)))
+        .bench(|| simulate(cluster(), traffic, &options).unwrap());
 }
 
 /// llm-d's default router.
@@ -81,8 +83,9 @@ fn round_robin(bencher: Bencher<'_, '_>, rate_per_s: f64) {
 /// 64 groups of prompts that share 256 tokens, and an index that the engines keep up to date.
 #[divan::bench]
 fn precise_prefix(bencher: Bencher<'_, '_>) {
-    let shared_prefix = Some(SharedPrefix { groups: 64, tokens: 256 });
-    let traffic = Traffic { shared_prefix, ..traffic(RATE_PER_S * f64::from(REPLICAS), REQUESTS) };
+    let mut traffic = traffic(RATE_PER_S * f64::from(REPLICAS), REQUESTS);
+    traffic.workload.prefix = Some(Prefix { groups: 64, tokens: 256, ..Prefix::default() });
+    traffic.workload.input = Some(Distribution::fixed(256.0));
     run(bencher, &traffic, || aggregated(router(PRECISE)));
 }
 

@@ -5,12 +5,15 @@
 //! Out: [`Outcome`], the times of every request and the state of the engines over time.
 //!
 //! - [`engine`]: one vLLM engine core (scheduler and KV cache) without time.
-//! - `traffic`, `source`: when requests are sent and how long they are. `random`: where chance comes from.
+//! - `traffic`, `arrivals`, `contents`, `source`: what is sent, when, and by whom; `summary`: its means. `random`: where
+//!   chance comes from.
 //! - [`router`]: llm-d's router, request by request, from a real `EndpointPickerConfig`.
 //! - `cluster`: engines and their clocks behind a router; one engine is a cluster of one.
 //! - `outcome`, `histogram`, `timeline`: what is written down.
 
+mod arrivals;
 mod cluster;
+mod contents;
 pub mod engine;
 mod histogram;
 mod outcome;
@@ -19,6 +22,7 @@ mod properties;
 mod random;
 pub mod router;
 mod source;
+mod summary;
 mod timeline;
 mod traffic;
 
@@ -27,8 +31,9 @@ pub use cluster::{
     StepTimer, simulate,
 };
 pub use outcome::{EngineOutcome, FinishedRequests, Outcome, Rejected, Transfers};
+pub use summary::TrafficSummary;
 pub use timeline::Interval;
-pub use traffic::{Arrivals, SharedPrefix, Traffic};
+pub use traffic::Traffic;
 
 /// Nanoseconds of a second.
 const NS_PER_S: f64 = 1e9;

@@ -4,12 +4,14 @@ use super::NS_PER_MS;
 use super::timeline::Interval;
 use crate::workload::Statistics;
 
-/// One row for each finished request, in the order in which they finished: 56 bytes a row. Times in nanoseconds since
+/// One row for each finished request, in the order in which they finished: 58 bytes a row. Times in nanoseconds since
 /// the start.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FinishedRequests {
     /// Number of the request in the order of sending, from 0.
     pub request: Vec<u32>,
+    /// Its class: a place in [`Traffic::classes`](super::Traffic::classes).
+    pub class: Vec<u16>,
     /// Tokens of the prompt.
     pub input_tokens: Vec<u32>,
     /// Tokens generated.
@@ -34,6 +36,7 @@ impl FinishedRequests {
     pub(super) fn with_capacity(requests: usize) -> Self {
         Self {
             request: Vec::with_capacity(requests),
+            class: Vec::with_capacity(requests),
             input_tokens: Vec::with_capacity(requests),
             output_tokens: Vec::with_capacity(requests),
             cached_tokens: Vec::with_capacity(requests),

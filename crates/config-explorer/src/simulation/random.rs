@@ -11,6 +11,12 @@ pub(super) enum Purpose {
     InputLength,
     OutputLength,
     PrefixGroup,
+    Prompt,
+    Class,
+    Turns,
+    Context,
+    TurnThinkTime,
+    ClientThinkTime,
     Decode,
     Prefill,
 }

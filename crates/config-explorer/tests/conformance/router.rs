@@ -6,10 +6,9 @@ use config_explorer::engine::EngineRules;
 use config_explorer::simulation::engine::{Batch, GroupAttention, KvGroup, SchedulerConfig};
 use config_explorer::simulation::router::{LoadOptions, RouterConfig};
 use config_explorer::simulation::{
-    Arrivals, Cluster, EngineGroup, EngineRole, KvTransfer, Outcome, Routing, SharedPrefix, SimulationOptions, Traffic,
-    simulate,
+    Cluster, EngineGroup, EngineRole, KvTransfer, Outcome, Routing, SimulationOptions, Traffic, simulate,
 };
-use config_explorer::workload::{Gaps, LengthDistribution};
+use config_explorer::workload::{Arrivals, Distribution, Gaps, Prefix, WorkloadSpec};
 use serde_json::Value;
 
 use crate::data;
@@ -65,14 +64,15 @@ fn run(config: &RouterConfig) -> Outcome {
         vec![group(EngineRole::Both)]
     };
     let transfer = KvTransfer { bytes_per_token: 131_072.0, bandwidth_bytes_per_s: 50e9, base_latency_s: 1e-3 };
-    let traffic = Traffic {
-        input: LengthDistribution::fixed(1000.0),
-        output: LengthDistribution::fixed(20.0),
-        shared_prefix: Some(SharedPrefix { groups: 8, tokens: 700 }),
-        arrivals: Arrivals::Open { rate_per_s: 10.0, gaps: Gaps::Poisson, concurrency: None },
-        requests: 200,
-        seed: 1,
+    let workload = WorkloadSpec {
+        requests: Some(200),
+        arrivals: Some(Arrivals::Open { rate_per_s: 10.0, gaps: Gaps::Poisson, concurrency: None }),
+        input: Some(Distribution::fixed(300.0)),
+        output: Some(Distribution::fixed(20.0)),
+        prefix: Some(Prefix { groups: 8, tokens: 700, ..Prefix::default() }),
+        ..WorkloadSpec::default()
     };
+    let traffic = Traffic { workload, trace: None, seed: 1 };
     let cluster = Cluster {
         groups,
         routing: Routing::Router(Box::new(config.clone())),

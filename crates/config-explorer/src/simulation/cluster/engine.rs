@@ -367,6 +367,8 @@ impl Engine {
                     let computes_for_other = request.stage == Stage::Prefill;
                     let new = NewRequest {
                         arrival: self.now,
+                        priority: request.priority,
+                        output_start: request.content.output_start,
                         remote_decode: computes_for_other,
                         remote_prefill: request.held.is_some(),
                         ..NewRequest::new(

@@ -160,7 +160,7 @@ impl Routed {
             id: u64::from(live.request),
             token_count: i64::from(live.input),
             prompt: &prompt,
-            priority: PRIORITY,
+            priority: priority(live),
             max_output_tokens: Some(i64::from(live.output)),
             ..Request::EMPTY
         };
@@ -176,8 +176,11 @@ impl Routed {
     }
 }
 
-/// Priority of every request.
-const PRIORITY: i64 = 0;
+/// The router serves the highest number first, vLLM the lowest.
+fn priority(live: &Live) -> i64 {
+    -i64::from(live.priority)
+}
+
 /// Flow of every request.
 const FLOW: &str = "";
 
@@ -289,7 +292,8 @@ impl Gateway {
             }
         };
         let Some(flow_control) = &mut routed.flow_control else {
-            let admitted = PRIORITY >= 0 || admits_without_flow_control(PRIORITY, routed.saturation(now_ms));
+            let priority = priority(live);
+            let admitted = priority >= 0 || admits_without_flow_control(priority, routed.saturation(now_ms));
             return if admitted { routed.choose(live, now_ms) } else { Verdict::Overload };
         };
         let item = Item {
@@ -301,7 +305,7 @@ impl Gateway {
             // As the router estimates tokens: four bytes are one.
             bytes: 4 * u64::from(live.input),
         };
-        match flow_control.enqueue(PRIORITY, FLOW, item) {
+        match flow_control.enqueue(priority(live), FLOW, item) {
             QueueOutcome::Dispatched => Verdict::Queued,
             refused => Verdict::of(refused, routed.router.alive().is_empty()),
         }
@@ -362,7 +366,7 @@ impl Gateway {
             Policy::Router(routed) => {
                 routed.router.answered(u64::from(live.request), true);
                 if let Some(flow_control) = &mut routed.flow_control {
-                    flow_control.served(PRIORITY, FLOW, i64::from(live.input), i64::from(generated), ms(now));
+                    flow_control.served(priority(live), FLOW, i64::from(live.input), i64::from(generated), ms(now));
                 }
             }
             Policy::Proxy(Proxy::LeastRequests { in_flight }) => {

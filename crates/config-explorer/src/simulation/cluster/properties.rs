@@ -9,10 +9,10 @@ use crate::Result;
 use crate::engine::EngineRules;
 use crate::simulation::engine::{Batch, SchedulerConfig};
 use crate::simulation::outcome::Outcome;
-use crate::simulation::properties::{config, timer, traffic};
+use crate::simulation::properties::{config, fixed, timer, traffic};
 use crate::simulation::router::{LoadOptions, RouterConfig};
-use crate::simulation::traffic::{Arrivals, Traffic};
-use crate::workload::{Gaps, LengthDistribution, Statistic};
+use crate::simulation::traffic::Traffic;
+use crate::workload::{Arrivals, Gaps, LengthDistribution, Prefix, Statistic};
 
 type Timer = fn(&Batch) -> f64;
 
@@ -147,8 +147,8 @@ proptest! {
         let finished = &fast.finished;
         let answered = finished.request.iter().collect::<BTreeSet<_>>().len() as u32;
         prop_assert_eq!(answered as usize, finished.len());
-        prop_assert_eq!(answered + fast.rejected.total() + fast.failed, traffic.requests, "INV-1");
-        let retried = if retry { fast.failed..=traffic.requests } else { 0..=0 };
+        prop_assert_eq!(Some(answered + fast.rejected.total() + fast.failed), traffic.workload.requests, "INV-1");
+        let retried = if retry { fast.failed..=u32::MAX } else { 0..=0 };
         prop_assert!(retried.contains(&fast.retried));
         prop_assert_eq!(fast.engines.iter().map(|engine| engine.answered).sum::<u32>(), answered);
         prop_assert!(fast.engines.iter().all(|engine| engine.timeline.len() <= fast.timeline.len()));
@@ -163,14 +163,7 @@ proptest! {
 }
 
 fn open(rate_per_s: f64, input: f64, output: f64, requests: u32) -> Traffic {
-    Traffic {
-        input: LengthDistribution::fixed(input),
-        output: LengthDistribution::fixed(output),
-        shared_prefix: None,
-        arrivals: Arrivals::Open { rate_per_s, gaps: Gaps::Constant, concurrency: None },
-        requests,
-        seed: 1,
-    }
+    fixed(input, output, Arrivals::Open { rate_per_s, gaps: Gaps::Constant, concurrency: None }, requests)
 }
 
 /// Steps of 10 ms.
@@ -290,10 +283,8 @@ fn flow_control_queues_sheds_and_expires() {
 
 #[test]
 fn a_router_prefers_the_replica_that_has_the_prefix() {
-    let traffic = Traffic {
-        shared_prefix: Some(crate::simulation::SharedPrefix { groups: 4, tokens: 480 }),
-        ..open(20.0, 512.0, 8.0, 400)
-    };
+    let mut traffic = open(20.0, 32.0, 8.0, 400);
+    traffic.workload.prefix = Some(Prefix { groups: 4, tokens: 480, ..Prefix::default() });
     let hits = |routing| {
         let cluster = Cluster { groups: vec![steady(4)], routing, transfer: None };
         run(cluster, &traffic, false).unwrap().finished.prefix_hit_rate()
@@ -343,7 +334,8 @@ fn a_prompt_too_long_is_refused() {
     let mut engine = steady(2);
     engine.scheduler.max_model_len = 100;
     let cluster = Cluster { groups: vec![engine], routing: routed(""), transfer: None };
-    let traffic = Traffic { input: LengthDistribution::uniform(50.0, 149.0), ..open(50.0, 0.0, 4.0, 200) };
+    let mut traffic = open(50.0, 1.0, 4.0, 200);
+    traffic.workload.input = Some(LengthDistribution::uniform(50.0, 149.0).into());
     let outcome = run(cluster, &traffic, false).unwrap();
     assert!((60..140).contains(&outcome.rejected.too_long), "{:?}", outcome.rejected);
     assert_eq!(outcome.finished.len() as u32 + outcome.rejected.too_long, 200);

@@ -38,6 +38,9 @@ pub(super) struct Live {
     /// Counts the fates of the slot: what was planned for an earlier one is void.
     pub(super) serial: u32,
     pub(super) request: u32,
+    pub(super) class: u16,
+    /// Lower is more urgent.
+    pub(super) priority: i32,
     pub(super) input: u32,
     pub(super) output: u32,
     pub(super) sent: u64,
@@ -90,6 +93,8 @@ impl Requests {
                 stage: Stage::Vacant,
                 serial: 0,
                 request: 0,
+                class: 0,
+                priority: 0,
                 input: 0,
                 output: 0,
                 sent: 0,
@@ -115,8 +120,12 @@ impl Requests {
         live.output = sent.output;
         live.sent = sent.time;
         live.content.prompt.clear();
-        live.content.prompt.extend(sent.prompt().into_iter().filter(|segment| segment.len > 0));
-        live.content.output_id = sent.output_text();
+        let new = sent.new_request();
+        live.content.prompt.extend_from_slice(new.prompt);
+        live.content.output_id = new.output_id;
+        live.content.output_start = new.output_start;
+        live.priority = new.priority;
+        live.class = sent.class;
         live.content.stop_position = u32::MAX;
         live.retried = false;
         live.restart();

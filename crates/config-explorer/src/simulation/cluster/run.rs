@@ -15,7 +15,7 @@ use crate::simulation::outcome::{EngineOutcome, FinishedRequests, Outcome, Rejec
 use crate::simulation::router::{Endpoint, PrefixProducer, ROLE_LABEL};
 use crate::simulation::source::{Sent, Source};
 use crate::simulation::timeline::{State, Timeline};
-use crate::simulation::traffic::{Arrivals, Traffic};
+use crate::simulation::traffic::Traffic;
 use crate::{Error, Result};
 
 /// Time between two scrapes of the engines' metrics, ns (the least that llm-d's router takes).
@@ -35,7 +35,6 @@ const HOLD_NS: u64 = 480_000_000_000;
 /// because its blocks do not fit in the cache (vLLM would wait for ever). Speculative decoding and pipeline stages are
 /// refused: nothing here accepts drafts or times stages.
 pub fn simulate<T: StepTimer>(cluster: Cluster<T>, traffic: &Traffic, options: &SimulationOptions) -> Result<Outcome> {
-    traffic.check()?;
     Simulation::new(cluster, traffic, options)?.run()
 }
 
@@ -246,10 +245,11 @@ impl<T: StepTimer> Simulation<T> {
         }
         let follows_ranks =
             cluster.groups.iter().any(|group| group.data_parallel.lockstep && group.data_parallel.ranks > 1);
-        let source = Source::new(traffic);
+        let source = Source::new(traffic)?;
         let mut simulation = Self {
             is_coupled: source.follows_ends() || cluster.transfer.is_some(),
             next_scrape: if gateway.scrapes() || follows_ranks { 0 } else { u64::MAX },
+            finished: FinishedRequests::with_capacity(source.expected_requests()),
             links: cluster.transfer.map(|kv| Links::new(kv, replicas.len())),
             groups: cluster.groups,
             options: *options,
@@ -265,11 +265,10 @@ impl<T: StepTimer> Simulation<T> {
             ready: Vec::new(),
             is_polling: false,
             follows_ranks,
-            is_open: matches!(traffic.arrivals, Arrivals::Open { rate_per_s, .. } if rate_per_s.is_finite()),
+            is_open: traffic.is_open(),
             output: StepOutput::default(),
             told: Vec::new(),
             scheduled: Scheduled::default(),
-            finished: FinishedRequests::with_capacity(traffic.requests as usize),
             rejected: Rejected::default(),
             failed: 0,
             retried: 0,
@@ -412,6 +411,7 @@ impl<T: StepTimer> Simulation<T> {
         debug_assert!(request.held.is_none(), "INV-12: the blocks of a loaded prompt are held for ever");
         let row = &mut self.finished;
         row.request.push(request.request);
+        row.class.push(request.class);
         row.input_tokens.push(request.input);
         row.output_tokens.push(finished.generated);
         row.cached_tokens.push(request.cached.or(finished.cached_tokens).unwrap_or(0));
@@ -424,14 +424,15 @@ impl<T: StepTimer> Simulation<T> {
         self.last_token = now;
         self.replicas[request.decode as usize].answered += 1;
         self.gateway.ended(&self.requests[live], finished.generated, now);
-        self.end(live);
+        self.source.ended(self.requests[live].request, now);
+        self.requests.remove(live);
         Ok(())
     }
 
-    /// A request is answered or refused.
+    /// A request is refused or lost.
     fn end(&mut self, live: LiveId) {
+        self.source.failed(self.requests[live].request, self.now);
         self.requests.remove(live);
-        self.source.ended(self.now);
     }
 
     fn arrive(&mut self, sent: &Sent) -> Result<()> {

@@ -59,6 +59,8 @@ pub(in crate::simulation) struct Content {
     pub(in crate::simulation) prompt: Vec<Segment>,
     /// Text that is generated.
     pub(in crate::simulation) output_id: u32,
+    /// Position of the first generated token in that text.
+    pub(in crate::simulation) output_start: u32,
     /// Position of the stop token; `u32::MAX` if none is generated.
     pub(in crate::simulation) stop_position: u32,
     /// Enters the hash of the first block (`cache_salt`); 0 is none.
@@ -80,7 +82,7 @@ impl Content {
             return Segment { id: Segment::STOP, start: 0, len: 1 };
         }
         let end = if position < self.stop_position { self.stop_position } else { u32::MAX };
-        let output = Segment { id: self.output_id, start: 0, len: u32::MAX };
+        let output = Segment { id: self.output_id, start: self.output_start, len: u32::MAX };
         output.part(position - place.begin, len.min(end - position))
     }
 
@@ -173,7 +175,7 @@ mod tests {
     fn hashes(prompt: &[(u32, u32, u32)], known: u32, lookahead: u32) -> Vec<u64> {
         let prompt: Vec<_> = prompt.iter().map(|&(id, start, len)| Segment { id, start, len }).collect();
         let prompt_len = prompt.iter().map(|segment| segment.len).sum();
-        let content = Content { prompt, output_id: 0, stop_position: u32::MAX, salt: 0 };
+        let content = Content { prompt, output_id: 0, output_start: 0, stop_position: u32::MAX, salt: 0 };
         let mut hashes = Vec::new();
         content.extend_hashes(&mut hashes, BlockSpan { tokens: 4, lookahead }, prompt_len, known);
         hashes
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn keys_of_larger_blocks_are_those_of_the_blocks_they_end_with() {
         let prompt = vec![Segment { id: 1, start: 0, len: 7 }, Segment { id: 2, start: 0, len: 20 }];
-        let content = Content { prompt, output_id: 0, stop_position: u32::MAX, salt: 3 };
+        let content = Content { prompt, output_id: 0, output_start: 0, stop_position: u32::MAX, salt: 3 };
         let (mut small, mut large) = (Vec::new(), Vec::new());
         content.extend_hashes(&mut small, BlockSpan { tokens: 4, lookahead: 0 }, 27, 27);
         content.prompt_keys(8, 4, usize::MAX, &mut large);
@@ -218,10 +220,29 @@ mod tests {
     }
 
     #[test]
+    fn a_text_goes_on_in_what_is_generated() {
+        let content = |prompt, output_start| Content {
+            prompt: vec![Segment { id: 1, start: 0, len: prompt }],
+            output_id: 1,
+            output_start,
+            stop_position: u32::MAX,
+            salt: 0,
+        };
+        let hashes = |content: Content, prompt_len| {
+            let mut hashes = Vec::new();
+            content.extend_hashes(&mut hashes, BlockSpan { tokens: 4, lookahead: 0 }, prompt_len, 16);
+            hashes
+        };
+        assert_eq!(hashes(content(6, 6), 6), hashes(content(14, 14), 14));
+        assert_ne!(hashes(content(6, 0), 6), hashes(content(14, 14), 14));
+    }
+
+    #[test]
     fn hashes_do_not_depend_on_when_they_are_computed() {
         let content = Content {
             prompt: vec![Segment { id: 3, start: 7, len: 5 }, Segment { id: 4, start: 0, len: 6 }],
             output_id: 9,
+            output_start: 3,
             stop_position: 21,
             salt: 5,
         };
