@@ -425,7 +425,7 @@ mod tests {
         let capped = served(source(of(open(Some(2)))), |_| 1_000_000_000);
         assert!((19..=20).contains(&capped.len()), "{}", capped.len());
         let mut exhausted = source(WorkloadSpec { duration_s: Some(1.0), ..of(open(None)) });
-        while let Some(ready) = exhausted.next_ready() {
+        while let Some(ready) = exhausted.next_time() {
             assert!(!exhausted.is_exhausted());
             exhausted.take(ready).unwrap();
         }
