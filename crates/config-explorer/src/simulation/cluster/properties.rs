@@ -12,7 +12,7 @@ use crate::simulation::outcome::Outcome;
 use crate::simulation::properties::{config, fixed, timer, traffic};
 use crate::simulation::router::{LoadOptions, RouterConfig};
 use crate::simulation::traffic::Traffic;
-use crate::workload::{Arrivals, Gaps, LengthDistribution, Prefix, Statistic};
+use crate::workload::{Arrivals, ClassSpec, Gaps, LengthDistribution, Prefix, Statistic};
 
 type Timer = fn(&Batch) -> f64;
 
@@ -279,6 +279,21 @@ fn flow_control_queues_sheds_and_expires() {
     let never = vec![EngineGroup { start_up_s: 1e6, ..steady(1) }];
     let outcome = run(Cluster { groups: never, ..cluster() }, &open(20.0, 10.0, 10.0, 10), false).unwrap();
     assert_eq!(outcome.rejected.unavailable, 10);
+}
+
+#[test]
+fn urgent_requests_pass_the_queue_first() {
+    let mut traffic = open(60.0, 10.0, 10.0, 200);
+    let class =
+        |name: &str, priority| ClassSpec { name: name.to_owned(), share: Some(0.5), priority, ..ClassSpec::default() };
+    traffic.workload.classes = vec![class("urgent", 0), class("patient", 3)];
+    let cluster = Cluster { groups: vec![steady(1)], routing: routed(QUEUEING), transfer: None };
+    let finished = run(cluster, &traffic, false).unwrap().finished;
+    let longest = |class: u16| {
+        let rows = finished.class.iter().zip(finished.sent_ns.iter().zip(&finished.admitted_ns));
+        rows.filter(|row| *row.0 == class).map(|(_, (sent, admitted))| admitted - sent).max().unwrap()
+    };
+    assert!(longest(0) * 3 < longest(1), "{} {}", longest(0), longest(1));
 }
 
 #[test]
