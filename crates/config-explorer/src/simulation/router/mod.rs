@@ -36,8 +36,8 @@ pub use endpoint::{
 pub use filters::{Filter, Metric, Operator, PrefixAffinity, Selector};
 pub use flow_control::{
     Admitter, Band, Detector, Fairness, Flow, FlowControl, Item, LeastAttainedService, Occupancy, Ordering,
-    QueueOutcome, Settings, UsageLimit, WaitBudget, admits_without_flow_control, normalized, partition,
-    pool_saturation, ttft_objective_ms,
+    QueueOutcome, Settings, UsageLimit, WaitBudget, admits_without_flow_control, fullest, gate_opens, normalized,
+    partition, pool_saturation, ttft_objective_ms,
 };
 pub use flow_control_config::{BandConfig, FlowControlConfig};
 pub use in_flight::{InFlightLoad, estimated_tokens, uncached_tokens};
