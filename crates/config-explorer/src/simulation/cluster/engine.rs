@@ -62,9 +62,6 @@ struct Rank {
     /// Requests in flight by their slots in the scheduler.
     lives: Vec<LiveId>,
     inbox: Vec<Message>,
-    /// Finished requests whose blocks are held, and requests that load.
-    held: u32,
-    loading: u32,
     /// What it said of itself with its last output.
     reported: State,
     /// Time of the last output with tokens, ns.
@@ -83,8 +80,6 @@ impl Rank {
             flights: VecDeque::new(),
             lives: Vec::new(),
             inbox: Vec::new(),
-            held: 0,
-            loading: 0,
             reported: State::default(),
             last_output: 0,
         })
@@ -96,6 +91,11 @@ impl Rank {
             waiting: self.scheduler.num_waiting() as u32,
             blocks: self.scheduler.config().num_gpu_blocks - 1 - self.scheduler.num_free_blocks(),
         }
+    }
+
+    /// Nobody holds a block: not those that run, load, have loaded or are held for others.
+    fn is_empty(&self) -> bool {
+        self.scheduler.num_free_blocks() == self.scheduler.config().num_gpu_blocks - 1
     }
 
     fn has_requests(&self) -> bool {
@@ -312,7 +312,6 @@ impl Engine {
         rank.last_output = now;
         for &finished in &output.finished {
             let live = rank.lives[finished.id as usize];
-            rank.held += u32::from(finished.held);
             if live != NONE {
                 let place = Place { engine: index, rank: at as u32, id: finished.id };
                 told.push(Told::Finished(live, finished, place));
@@ -387,11 +386,9 @@ impl Engine {
                 }
                 Message::Add { .. } => {}
                 Message::Loaded(id) => {
-                    rank.loading -= 1;
                     rank.scheduler.finish_load(id);
                 }
                 Message::Release(id) => {
-                    rank.held -= 1;
                     rank.scheduler.release(id);
                 }
                 Message::Abort(id) => {
@@ -470,7 +467,6 @@ impl Engine {
                 }
             }
             for &load in &batch.loads {
-                rank.loading += 1;
                 scheduled.loads.push((rank.lives[load.id as usize], load));
             }
             if batch.num_tokens > 0 {
@@ -514,7 +510,7 @@ impl Engine {
         }
         self.ends.clear();
         for rank in &self.ranks {
-            let stuck = !preempts && rank.held + rank.loading == 0 && rank.scheduler.running().len() == 0;
+            let stuck = !preempts && rank.is_empty() && rank.scheduler.running().len() == 0;
             if let Some(id) = rank.scheduler.first_waiting().filter(|_| stuck) {
                 return Err(does_not_fit(rank, id, requests));
             }
@@ -528,7 +524,7 @@ impl Engine {
     /// A request that alone is preempted for want of blocks can never go on.
     fn check_room(&self, requests: &Requests) -> Result<()> {
         for rank in &self.ranks {
-            let alone = rank.scheduler.running().len() == 0 && rank.held + rank.loading == 0;
+            let alone = rank.is_empty() && rank.scheduler.running().len() == 0;
             if let Some(&id) = rank.flights.back().and_then(|batch| batch.preempted.last()).filter(|_| alone) {
                 return Err(does_not_fit(rank, id, requests));
             }

@@ -339,6 +339,10 @@ impl<T: StepTimer> Simulation<T> {
             }
             self.schedule()?;
         }
+        if self.requests.len() > 0 {
+            let reason = "requests wait for each other's blocks, as vLLM would for ever: give the KV cache more memory";
+            return refuse("num_gpu_blocks", reason);
+        }
         Ok(self.outcome())
     }
 
