@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use config_explorer::engine::EngineRules;
 use config_explorer::simulation::engine::{Batch, NewRequest, Scheduler, SchedulerConfig, Segment, StepOutput};
-use config_explorer::simulation::{Arrivals, SimulationOptions, Traffic, simulate};
-use config_explorer::workload::{Gaps, LengthDistribution};
+use config_explorer::simulation::{Cluster, SimulationOptions, Traffic, simulate};
+use config_explorer::workload::{Arrivals, Distribution, Gaps, WorkloadSpec};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
@@ -50,18 +50,18 @@ fn simulation_exact(bencher: Bencher<'_, '_>, rate_per_s: f64) {
 }
 
 fn simulated(num_gpu_blocks: u32, rate_per_s: f64, exact: bool) -> f64 {
-    let traffic = Traffic {
-        input: LengthDistribution::fixed(f64::from(INPUT_TOKENS)),
-        output: LengthDistribution::fixed(f64::from(OUTPUT_TOKENS)),
-        shared_prefix: None,
-        arrivals: Arrivals::Open { rate_per_s, gaps: Gaps::Poisson, concurrency: None },
-        requests: REQUESTS,
-        seed: 1,
+    let workload = WorkloadSpec {
+        requests: Some(REQUESTS),
+        arrivals: Some(Arrivals::Open { rate_per_s, gaps: Gaps::Poisson, concurrency: None }),
+        input: Some(Distribution::fixed(f64::from(INPUT_TOKENS))),
+        output: Some(Distribution::fixed(f64::from(OUTPUT_TOKENS))),
+        ..WorkloadSpec::default()
     };
+    let traffic = Traffic { workload, trace: None, seed: 1 };
     let config = SchedulerConfig { num_gpu_blocks, ..SchedulerConfig::default() };
     let rules = EngineRules::of_default_version().scheduler;
     let options = SimulationOptions { exact, ..SimulationOptions::default() };
-    let outcome = simulate(config, rules, &traffic, &options, step_us).unwrap();
+    let outcome = simulate(Cluster::single(config, rules, step_us), &traffic, &options).unwrap();
     let finished = &outcome.finished;
     [finished.ttft_ms(), finished.tpot_ms(), finished.e2e_ms(), finished.queueing_ms()]
         .iter()

@@ -1,8 +1,9 @@
-//! `schema [COMMAND]`: the JSON Schema of a command's output.
+//! `schema [COMMAND]`: the JSON Schema of a command's output, or of the file that `--workload` takes.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use schemars::{JsonSchema, Schema};
+use config_explorer::workload::WorkloadSpec;
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::Serialize;
 
 use super::accelerators::AcceleratorList;
@@ -17,8 +18,8 @@ use super::validate::{LatencyAnswer, LogAnswer, MemoryAnswer};
 use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
-/// The answers that have a schema.
-const SCHEMAS: [Entry; 16] = [
+/// The answers and files that have a schema.
+const SCHEMAS: [Entry; 17] = [
     Entry::of::<PlanAnswer>(),
     Entry::of::<EstimateAnswer>(),
     Entry::of::<RecommendAnswer>(),
@@ -35,6 +36,7 @@ const SCHEMAS: [Entry; 16] = [
     Entry::of::<LogAnswer>(),
     Entry::of::<CalibrateAnswer>(),
     Entry::of::<SchemaList>(),
+    Entry { command: "workload", schema: workload },
 ];
 
 /// A command and the schema of its answer.
@@ -47,6 +49,13 @@ impl Entry {
     const fn of<A: Answer>() -> Self {
         Self { command: A::COMMAND, schema: output::schema_of::<A> }
     }
+}
+
+/// The schema of the file that `--workload` takes.
+fn workload() -> Schema {
+    let mut schema = schema_for!(WorkloadSpec);
+    schema.insert("title".to_owned(), output::schema_id("workload").into());
+    schema
 }
 
 /// Arguments of `schema`.

@@ -13,8 +13,8 @@ use config_explorer::simulation::router::{
     Admitter, ApproximateIndex, Chance, Disaggregated, Filter, Flow, FlowControlConfig, FlowControlSpec, InFlight,
     Item, LeastAttainedService, LoadOptions, Occupancy, Ordering, Outcome, Plugin, PrefixMatch, PrefixProducer,
     ProfileHandler, QueueOutcome, Request, Role, RouterConfig, Scorer, Stage, State, WaitBudget, add_weighted,
-    admits_without_flow_control, block_hashes, estimated_tokens, normalized, parse_range, partition, split_blocks,
-    ttft_objective_ms, uncached_tokens,
+    admits_without_flow_control, block_hashes, estimated_tokens, fullest, gate_opens, normalized, parse_range,
+    partition, split_blocks, ttft_objective_ms, uncached_tokens,
 };
 use serde_json::{Map, Value, json};
 
@@ -236,9 +236,9 @@ fn computed(case: &Value) -> Result<Answer, String> {
             json!({ "prefill": prefill, "decode": decode, "interleaved": interleaved })
         }
         "dispatch_gate" => {
-            let saturation = fields(&case["stage_saturation"]).map(|(_, value)| number(value)).fold(0.0, f64::max);
-            let ceilings = list(&case["ceilings"]);
-            json!({ "dispatched": ceilings.first().is_some_and(|ceiling| saturation < number(ceiling)) })
+            let saturation = fullest(fields(&case["stage_saturation"]).map(|(_, value)| number(value)));
+            let ceilings: Vec<f64> = list(&case["ceilings"]).iter().map(number).collect();
+            json!({ "dispatched": gate_opens(saturation, &ceilings) })
         }
         "has_capacity" => {
             let (stats, bytes) = (&case["stats"], count(&case["item_bytes"]) as u64);

@@ -264,7 +264,8 @@ fn load(run: &Run, left_out: &mut Vec<String>) -> Option<Load> {
 fn sequence_length(length: LengthDistribution) -> Value {
     let mut map = Map::new();
     // The report's schema has no name for it.
-    let shape = if length.shape == LengthShape::Lognormal { LengthShape::Other } else { length.shape };
+    let has_none = matches!(length.shape, LengthShape::Lognormal | LengthShape::Exponential | LengthShape::Pareto);
+    let shape = if has_none { LengthShape::Other } else { length.shape };
     map.insert("distribution".to_owned(), shape.name().into());
     map.insert("value".to_owned(), length.mean.into());
     insert(&mut map, "std_dev", length.stddev);

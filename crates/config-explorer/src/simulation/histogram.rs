@@ -12,8 +12,8 @@ const OCTAVE_BITS: u32 = PER_OCTAVE.trailing_zeros();
 pub(super) struct Histogram {
     counts: Vec<u64>,
     total: u64,
-    sum: f64,
-    sum_of_squares: f64,
+    sum: u128,
+    sum_of_squares: u128,
     min: u64,
     max: u64,
 }
@@ -31,9 +31,23 @@ impl Histogram {
         self.min = if self.total == 0 { ns } else { self.min.min(ns) };
         self.max = self.max.max(ns);
         self.total += count;
-        let weighted = ns as f64 * count as f64;
+        let weighted = u128::from(ns) * u128::from(count);
         self.sum += weighted;
-        self.sum_of_squares += ns as f64 * weighted;
+        self.sum_of_squares += u128::from(ns) * weighted;
+    }
+
+    /// Adds what another one counted. Sums are whole, so that the order does not matter.
+    pub(super) fn join(&mut self, other: &Self) {
+        if other.total == 0 {
+            return;
+        }
+        self.min = if self.total == 0 { other.min } else { self.min.min(other.min) };
+        self.max = self.max.max(other.max);
+        self.counts.resize(self.counts.len().max(other.counts.len()), 0);
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.total += other.total;
+        self.sum += other.sum;
+        self.sum_of_squares += other.sum_of_squares;
     }
 
     /// In milliseconds. Mean, deviation, minimum and maximum are exact, the percentiles to 0.4 %.
@@ -42,10 +56,12 @@ impl Histogram {
         if self.total == 0 {
             return statistics;
         }
-        let mean = self.sum / self.total as f64;
+        let mean = self.sum as f64 / self.total as f64;
         for statistic in Statistic::ALL {
             let ns = match (statistic, statistic.quantile()) {
-                (Statistic::Stddev, _) => (self.sum_of_squares / self.total as f64 - mean * mean).max(0.0).sqrt(),
+                (Statistic::Stddev, _) => {
+                    (self.sum_of_squares as f64 / self.total as f64 - mean * mean).max(0.0).sqrt()
+                }
                 (Statistic::Min, _) => self.min as f64,
                 (Statistic::Max, _) => self.max as f64,
                 (_, None) => mean,
@@ -95,7 +111,11 @@ mod tests {
         #[test]
         fn percentiles_are_those_of_the_sample(sample in prop::collection::vec(1u64..1 << 40, 1..200)) {
             let mut histogram = Histogram::default();
-            sample.iter().for_each(|&ns| histogram.add(ns, 1));
+            let (one, other) = sample.split_at(sample.len() / 2);
+            one.iter().for_each(|&ns| histogram.add(ns, 1));
+            let mut rest = Histogram::default();
+            other.iter().for_each(|&ns| rest.add(ns, 1));
+            histogram.join(&rest);
             let mut sorted = sample.clone();
             sorted.sort_unstable();
             let (actual, exact) = (

@@ -4,12 +4,14 @@ use super::NS_PER_MS;
 use super::timeline::Interval;
 use crate::workload::Statistics;
 
-/// One row for each finished request, in the order in which they finished: 52 bytes a row. Times in nanoseconds since
+/// One row for each finished request, in the order in which they finished: 58 bytes a row. Times in nanoseconds since
 /// the start.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FinishedRequests {
     /// Number of the request in the order of sending, from 0.
     pub request: Vec<u32>,
+    /// Its class: a place in [`Traffic::classes`](super::Traffic::classes).
+    pub class: Vec<u16>,
     /// Tokens of the prompt.
     pub input_tokens: Vec<u32>,
     /// Tokens generated.
@@ -18,9 +20,11 @@ pub struct FinishedRequests {
     pub cached_tokens: Vec<u32>,
     /// Times it was preempted.
     pub preemptions: Vec<u32>,
-    /// When the client sent it.
+    /// The engine that answered it; engines are numbered as in [`Outcome::engines`].
+    pub engine: Vec<u32>,
+    /// When the client sent it, for the first time if it was sent twice.
     pub sent_ns: Vec<u64>,
-    /// When the scheduler first admitted it.
+    /// When a scheduler first admitted it: that of the engine that computed the prompt.
     pub admitted_ns: Vec<u64>,
     /// When its first token came.
     pub first_token_ns: Vec<u64>,
@@ -32,10 +36,12 @@ impl FinishedRequests {
     pub(super) fn with_capacity(requests: usize) -> Self {
         Self {
             request: Vec::with_capacity(requests),
+            class: Vec::with_capacity(requests),
             input_tokens: Vec::with_capacity(requests),
             output_tokens: Vec::with_capacity(requests),
             cached_tokens: Vec::with_capacity(requests),
             preemptions: Vec::with_capacity(requests),
+            engine: Vec::with_capacity(requests),
             sent_ns: Vec::with_capacity(requests),
             admitted_ns: Vec::with_capacity(requests),
             first_token_ns: Vec::with_capacity(requests),
@@ -113,18 +119,74 @@ fn sum(column: &[u32]) -> u64 {
 pub struct Outcome {
     /// Every finished request.
     pub finished: FinishedRequests,
-    /// Requests refused because their prompt fills `max_model_len`.
-    pub rejected: u32,
+    /// Requests that were refused.
+    pub rejected: Rejected,
+    /// Requests whose engine failed before their last token.
+    pub failed: u32,
+    /// Requests that were sent a second time because their engine had failed.
+    pub retried: u32,
     /// Seconds from the start to the last token.
     pub duration_s: f64,
-    /// Steps that held tokens.
+    /// Steps that held tokens, over all engines.
     pub steps: u64,
-    /// More requests waited than ran when the last one of an open load arrived: the engine does not keep up, and times
+    /// The load is an open one of a finite rate.
+    pub is_open: bool,
+    /// More requests waited than ran when the last one of an open load arrived: the engines do not keep up, and times
     /// depend on how long the load lasts.
     pub saturated: bool,
     /// Gaps between tokens as the client gets them, ms: one for each token after a request's first.
     pub itl_ms: Statistics,
-    /// The engine over time.
+    /// KV caches loaded from other engines.
+    pub transfers: Transfers,
+    /// All engines over time: their sums, and the mean part of their KV blocks.
+    pub timeline: Vec<Interval>,
+    /// Every engine.
+    pub engines: Vec<EngineOutcome>,
+}
+
+/// Requests that were refused, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rejected {
+    /// The prompt fills `max_model_len` (HTTP 400).
+    pub too_long: u32,
+    /// The router sheds load: a full queue, a wait too long, a priority below 0 (HTTP 429).
+    pub overload: u32,
+    /// No engine to choose (HTTP 503).
+    pub unavailable: u32,
+}
+
+impl Rejected {
+    /// All of them.
+    pub fn total(self) -> u32 {
+        self.too_long + self.overload + self.unavailable
+    }
+}
+
+/// KV caches loaded from other engines.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Transfers {
+    /// How many were completed.
+    pub count: u32,
+    /// Tokens of these.
+    pub tokens: u64,
+    /// How long they took, ms.
+    pub time_ms: Statistics,
+}
+
+/// What one engine did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineOutcome {
+    /// Its pod.
+    pub name: String,
+    /// Its group, as in the cluster.
+    pub group: usize,
+    /// Requests that it answered.
+    pub answered: u32,
+    /// Prompts that it computed for other engines.
+    pub prefilled: u32,
+    /// Steps that held tokens.
+    pub steps: u64,
+    /// Its state over time, in the intervals of [`Outcome::timeline`].
     pub timeline: Vec<Interval>,
 }
 

@@ -11,6 +11,14 @@ pub(super) enum Purpose {
     InputLength,
     OutputLength,
     PrefixGroup,
+    Prompt,
+    Class,
+    Turns,
+    Context,
+    TurnThinkTime,
+    ClientThinkTime,
+    Decode,
+    Prefill,
 }
 
 /// The numbers of one purpose: request n owns the words 4n to 4n + 3 of the purpose's `ChaCha8` stream.

@@ -1,4 +1,4 @@
-//! The state of an engine over time, in intervals whose number is bounded: when there are too many, pairs are joined.
+//! The state of engines over time, in intervals whose number is bounded: when there are too many, pairs are joined.
 
 use super::NS_PER_S;
 
@@ -7,7 +7,7 @@ const MAX_INTERVALS: usize = 512;
 /// Width of an interval at first, ns.
 const FIRST_WIDTH: u64 = 10_000_000;
 
-/// The mean state of an engine in an interval of time.
+/// The mean state of an engine, or of all, in an interval of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Interval {
     /// Start, seconds after the start of the simulation.
@@ -92,8 +92,17 @@ impl Timeline {
         self.now = now;
     }
 
+    /// Adds the sums of another one, which was advanced to the same moment.
+    pub(super) fn join(&mut self, other: &Self) {
+        debug_assert!((self.now, self.width) == (other.now, other.width), "timelines end at different times");
+        for (sums, more) in self.done.iter_mut().zip(&other.done) {
+            *sums = sums.join(*more);
+        }
+        self.open = self.open.join(other.open);
+    }
+
     /// All intervals, the last one as long as it lasted.
-    pub(super) fn intervals(&self, num_blocks: u32) -> Vec<Interval> {
+    pub(super) fn intervals(&self, num_blocks: u64) -> Vec<Interval> {
         let start = |at: usize| at as u64 * self.width;
         let last = self.now - start(self.done.len());
         let open = (last > 0 || self.open.output_tokens > 0).then_some((self.open, last.max(1)));
@@ -104,7 +113,7 @@ impl Timeline {
                 length_s: length as f64 / NS_PER_S,
                 running: sums.running / length as f64,
                 waiting: sums.waiting / length as f64,
-                kv_cache: sums.blocks / length as f64 / f64::from(num_blocks),
+                kv_cache: sums.blocks / length as f64 / num_blocks as f64,
                 output_tokens_per_s: sums.output_tokens as f64 * NS_PER_S / length as f64,
             })
             .collect()

@@ -13,6 +13,10 @@ named! {
         Uniform = "uniform",
         /// Lognormally distributed, usually cut off: many short ones, a few long ones. Reports v0.2 do not name it.
         Lognormal = "lognormal",
+        /// Exponentially distributed. Reports v0.2 do not name it.
+        Exponential = "exponential",
+        /// Pareto distributed above a smallest value: a heavy tail. Reports v0.2 do not name it.
+        Pareto = "pareto",
         /// Anything else, such as the lengths of a data set.
         Other = "other",
     }

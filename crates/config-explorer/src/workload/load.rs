@@ -1,5 +1,8 @@
 //! How requests arrive.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use super::named;
 
 named! {
@@ -45,7 +48,8 @@ impl Load {
 }
 
 /// How the gaps between the arrivals of an open load vary.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Gaps {
     /// All are equal.
     Constant,
@@ -56,6 +60,15 @@ pub enum Gaps {
     Gamma {
         /// Coefficient of variation: standard deviation over mean; 1 is Poisson, more is burstier.
         cv: f64,
+    },
+    /// Weibull distributed; give the shape or the coefficient of variation.
+    Weibull {
+        /// Shape: 1 is Poisson, less is burstier.
+        #[serde(default)]
+        shape: Option<f64>,
+        /// Coefficient of variation, as of `gamma`.
+        #[serde(default)]
+        cv: Option<f64>,
     },
 }
 

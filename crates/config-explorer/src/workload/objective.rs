@@ -212,13 +212,22 @@ fn parse_limit(text: &str, units: &[(&str, f64)]) -> Result<f64, String> {
 }
 
 /// Objectives that must all be met.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub struct Objectives(pub Vec<Objective>);
 
 impl Objectives {
     /// Whether all are met; `value` gives the value of a quantity.
     pub fn are_met_by(&self, mut value: impl FnMut(Quantity) -> Option<f64>) -> bool {
         self.0.iter().all(|objective| objective.is_met_by(value(objective.quantity)))
+    }
+}
+
+impl TryFrom<String> for Objectives {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
     }
 }
 

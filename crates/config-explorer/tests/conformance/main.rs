@@ -16,6 +16,7 @@ mod router;
 mod scheduler;
 mod scheduler_replay;
 mod sweep;
+mod workloads;
 
 use std::path::{Path, PathBuf};
 

@@ -467,7 +467,7 @@ impl<'a> Replay<'a> {
             self.rows[self.owners[slot as usize]].preemptions += 1;
         }
         let load = self.scenario.config.connector.as_ref().map_or(0, |connector| connector.load_steps);
-        self.loads.extend(batch.loads.iter().map(|&slot| (self.owners[slot as usize], t + load)));
+        self.loads.extend(batch.loads.iter().map(|begun| (self.owners[begun.id as usize], t + load)));
         let mut parts = Vec::new();
         for scheduled in &requests {
             let request = self.owners[scheduled.id as usize];

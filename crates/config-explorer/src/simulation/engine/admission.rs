@@ -1,6 +1,6 @@
 //! Who enters the running list (the second pass of `Scheduler.schedule`).
 
-use super::batch::{Admission, Batch};
+use super::batch::{Admission, Batch, Load};
 use super::config::Policy;
 use super::cruise::Runner;
 use super::kv_cache::Need;
@@ -163,7 +163,7 @@ impl Scheduler {
         if remote > 0 {
             self.requests.info[id as usize].remote_prefill = false;
             self.requests[id].status = Status::Loading;
-            batch.loads.push(id);
+            batch.loads.push(Load { id, tokens: remote });
             passed_over.push(id);
             return Head::Next;
         }

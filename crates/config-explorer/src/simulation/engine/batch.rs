@@ -20,7 +20,7 @@ pub struct Batch {
     pub preempted: Vec<RequestId>,
     /// Requests that begin to load KV from another engine; the caller reports the end of each to
     /// [`finish_load`](super::Scheduler::finish_load).
-    pub loads: Vec<RequestId>,
+    pub loads: Vec<Load>,
 }
 
 /// A request's share of a step.
@@ -58,6 +58,15 @@ pub struct Admission {
     pub computed: u32,
     /// It was preempted before.
     pub resumed: bool,
+}
+
+/// A request that begins to load KV.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// The request.
+    pub id: RequestId,
+    /// Tokens to load: those of the prompt that are not in the prefix cache.
+    pub tokens: u32,
 }
 
 impl Batch {

@@ -29,6 +29,17 @@ pub(super) struct BlockPool {
     buckets: Vec<u32>,
     /// Freed blocks without content go to the front.
     unhashed_first: bool,
+    /// What entered and left the cache, if anybody wants to know.
+    pub(super) events: Option<Vec<CacheEvent>>,
+}
+
+/// What a KV cache tells to those who follow it (`kv_events`): of every block, also where another one has equal content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheEvent {
+    /// A block was cached under a key.
+    Stored(u64),
+    /// A block with a key left the cache.
+    Removed(u64),
 }
 
 /// Equal free queues and equal content; the order of different keys in a bucket has no meaning.
@@ -56,6 +67,7 @@ impl BlockPool {
             num_free: num_blocks - 1,
             buckets: vec![NULL_BLOCK; (num_blocks as usize * 2).next_power_of_two()],
             unhashed_first,
+            events: None,
         }
     }
 
@@ -96,6 +108,9 @@ impl BlockPool {
         let entry = &mut self.blocks[block as usize];
         debug_assert!(key != NO_KEY && entry.key == NO_KEY, "INV-3: block {block} is cached twice");
         (entry.key, entry.older) = (key, older);
+        if let Some(events) = &mut self.events {
+            events.push(CacheEvent::Stored(key));
+        }
     }
 
     /// Takes a block out of the cache, if it is in it.
@@ -105,6 +120,9 @@ impl BlockPool {
             return;
         }
         self.blocks[block as usize].key = NO_KEY;
+        if let Some(events) = &mut self.events {
+            events.push(CacheEvent::Removed(key));
+        }
         let bucket = self.bucket(key);
         let mut at = self.buckets[bucket];
         if at == block {

@@ -55,14 +55,16 @@ pub(super) struct BlockSpan {
 
 /// The tokens of a request: its prompt, then what it generates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Content {
-    pub(super) prompt: Vec<Segment>,
+pub(in crate::simulation) struct Content {
+    pub(in crate::simulation) prompt: Vec<Segment>,
     /// Text that is generated.
-    pub(super) output_id: u32,
+    pub(in crate::simulation) output_id: u32,
+    /// Position of the first generated token in that text.
+    pub(in crate::simulation) output_start: u32,
     /// Position of the stop token; `u32::MAX` if none is generated.
-    pub(super) stop_position: u32,
+    pub(in crate::simulation) stop_position: u32,
     /// Enters the hash of the first block (`cache_salt`); 0 is none.
-    pub(super) salt: u64,
+    pub(in crate::simulation) salt: u64,
 }
 
 impl Content {
@@ -80,7 +82,7 @@ impl Content {
             return Segment { id: Segment::STOP, start: 0, len: 1 };
         }
         let end = if position < self.stop_position { self.stop_position } else { u32::MAX };
-        let output = Segment { id: self.output_id, start: 0, len: u32::MAX };
+        let output = Segment { id: self.output_id, start: self.output_start, len: u32::MAX };
         output.part(position - place.begin, len.min(end - position))
     }
 
@@ -98,23 +100,49 @@ impl Content {
             place = Place { segment: self.prompt.len(), begin: prompt_len };
         }
         while begin + whole <= known {
-            let end = begin + whole;
-            let mut run = self.run(&mut place, begin, end - begin);
-            let mut ahead = place;
-            let mut position = begin + run.len;
-            while position < end {
-                let next = self.run(&mut ahead, position, end - position);
-                position += next.len;
-                if run.is_continued_by(next) {
-                    run.len += next.len;
-                } else {
-                    parent = run.mixed_into(parent);
-                    run = next;
-                }
-            }
-            parent = run.mixed_into(parent);
+            parent = self.mixed(&mut place, begin, begin + whole, parent);
             hashes.push(parent);
             begin += span.tokens;
+        }
+    }
+
+    /// Mixes the tokens from `begin` to `end` into the hash of those before; `place` moves to the first of them.
+    fn mixed(&self, place: &mut Place, begin: u32, end: u32, mut parent: u64) -> u64 {
+        let mut run = self.run(place, begin, end - begin);
+        let mut ahead = *place;
+        let mut position = begin + run.len;
+        while position < end {
+            let next = self.run(&mut ahead, position, end - position);
+            position += next.len;
+            if run.is_continued_by(next) {
+                run.len += next.len;
+            } else {
+                parent = run.mixed_into(parent);
+                run = next;
+            }
+        }
+        run.mixed_into(parent)
+    }
+
+    /// Appends the keys of the blocks of `block` tokens of the prompt, the last one possibly shorter, at most
+    /// `max_blocks`. A block that ends where a block of `unit` tokens of an engine ends has the key under which the engine
+    /// caches that one ([`CacheEvent`](super::CacheEvent)).
+    pub(in crate::simulation) fn prompt_keys(&self, block: u32, unit: u32, max_blocks: usize, keys: &mut Vec<u64>) {
+        let len = self.prompt.iter().map(|segment| segment.len).sum();
+        let unit = if block.is_multiple_of(unit) { unit } else { block };
+        let mut parent = mix(SEED, self.salt);
+        let (mut place, mut begin) = (Place::default(), 0u32);
+        for _ in 0..max_blocks {
+            let block_end = begin.saturating_add(block).min(len);
+            if begin == block_end {
+                break;
+            }
+            while begin < block_end {
+                let end = (begin + unit).min(block_end);
+                parent = self.mixed(&mut place, begin, end, parent);
+                begin = end;
+            }
+            keys.push(cache_key(parent, 0));
         }
     }
 }
@@ -124,6 +152,11 @@ impl Content {
 struct Place {
     segment: usize,
     begin: u32,
+}
+
+/// Key of a block of a group in the cache table: equal content of two groups is two entries. Never 0.
+pub(super) fn cache_key(hash: u64, group: usize) -> u64 {
+    hash.wrapping_add((group as u64).wrapping_mul(SEED)).max(1)
 }
 
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -142,7 +175,7 @@ mod tests {
     fn hashes(prompt: &[(u32, u32, u32)], known: u32, lookahead: u32) -> Vec<u64> {
         let prompt: Vec<_> = prompt.iter().map(|&(id, start, len)| Segment { id, start, len }).collect();
         let prompt_len = prompt.iter().map(|segment| segment.len).sum();
-        let content = Content { prompt, output_id: 0, stop_position: u32::MAX, salt: 0 };
+        let content = Content { prompt, output_id: 0, output_start: 0, stop_position: u32::MAX, salt: 0 };
         let mut hashes = Vec::new();
         content.extend_hashes(&mut hashes, BlockSpan { tokens: 4, lookahead }, prompt_len, known);
         hashes
@@ -160,6 +193,20 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_larger_blocks_are_those_of_the_blocks_they_end_with() {
+        let prompt = vec![Segment { id: 1, start: 0, len: 7 }, Segment { id: 2, start: 0, len: 20 }];
+        let content = Content { prompt, output_id: 0, output_start: 0, stop_position: u32::MAX, salt: 3 };
+        let (mut small, mut large) = (Vec::new(), Vec::new());
+        content.extend_hashes(&mut small, BlockSpan { tokens: 4, lookahead: 0 }, 27, 27);
+        content.prompt_keys(8, 4, usize::MAX, &mut large);
+        assert_eq!((small.len(), large.len()), (6, 4));
+        assert_eq!(large[..3], [small[1], small[3], small[5]]);
+        large.clear();
+        content.prompt_keys(8, 4, 2, &mut large);
+        assert_eq!(large, [small[1], small[3]]);
+    }
+
+    #[test]
     fn a_hash_covers_everything_before_it() {
         let (one, other) = (hashes(&[(1, 0, 12)], 12, 0), hashes(&[(2, 0, 4), (1, 4, 8)], 12, 0));
         assert!(one.iter().zip(&other).all(|(one, other)| one != other));
@@ -173,10 +220,29 @@ mod tests {
     }
 
     #[test]
+    fn a_text_goes_on_in_what_is_generated() {
+        let content = |prompt, output_start| Content {
+            prompt: vec![Segment { id: 1, start: 0, len: prompt }],
+            output_id: 1,
+            output_start,
+            stop_position: u32::MAX,
+            salt: 0,
+        };
+        let hashes = |content: Content, prompt_len| {
+            let mut hashes = Vec::new();
+            content.extend_hashes(&mut hashes, BlockSpan { tokens: 4, lookahead: 0 }, prompt_len, 16);
+            hashes
+        };
+        assert_eq!(hashes(content(6, 6), 6), hashes(content(14, 14), 14));
+        assert_ne!(hashes(content(6, 0), 6), hashes(content(14, 14), 14));
+    }
+
+    #[test]
     fn hashes_do_not_depend_on_when_they_are_computed() {
         let content = Content {
             prompt: vec![Segment { id: 3, start: 7, len: 5 }, Segment { id: 4, start: 0, len: 6 }],
             output_id: 9,
+            output_start: 3,
             stop_position: 21,
             salt: 5,
         };

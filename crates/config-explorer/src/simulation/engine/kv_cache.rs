@@ -1,9 +1,9 @@
 //! Block tables of requests and how they grow and shrink (`v1/core/kv_cache_manager.py`,
 //! `single_type_kv_cache_manager.py`). Looking up cached prefixes is in `prefix_hits`.
 
-use super::block_pool::{BlockPool, NO_KEY, NULL_BLOCK};
+use super::block_pool::{BlockPool, NULL_BLOCK};
 use super::config::{GroupAttention, KvGroup, SchedulerConfig};
-use super::content::BlockSpan;
+use super::content::{BlockSpan, cache_key};
 use super::prefix_hits::KvKind;
 use super::requests::RequestId;
 use crate::engine::SchedulerRules;
@@ -99,11 +99,6 @@ impl KvCache {
     pub(super) fn tables(&self, id: RequestId) -> &[BlockTable] {
         let groups = self.groups.len();
         &self.tables[id as usize * groups..][..groups]
-    }
-
-    /// Key of a block of a group in the cache table: equal content of two groups is two entries.
-    pub(super) fn cache_key(hash: u64, group: usize) -> u64 {
-        hash.wrapping_add((group as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).max(NO_KEY + 1)
     }
 
     /// Blocks to take from the pool so that a request can run: missing ones, and hits that lie in the free queue.
@@ -217,7 +212,7 @@ impl KvCache {
             for at in table.cached..full {
                 let block = table.blocks[at as usize];
                 if block != NULL_BLOCK {
-                    let key = Self::cache_key(hashes[at as usize], group);
+                    let key = cache_key(hashes[at as usize], group);
                     self.pool.cache(key, block);
                     if matches!(self.groups[group].attention, GroupAttention::Mamba { .. }) {
                         self.step_keys.push(key);

@@ -31,8 +31,10 @@ mod schedule;
 mod scheduler;
 mod waiting_queue;
 
-pub use batch::{Admission, Batch, FinishReason, Finished, Late, Scheduled, StepOutput};
+pub use batch::{Admission, Batch, FinishReason, Finished, Late, Load, Scheduled, StepOutput};
+pub use block_pool::CacheEvent;
 pub use config::{GroupAttention, KvGroup, KvRole, Policy, SchedulerConfig, Speculation};
+pub(super) use content::Content;
 pub use content::Segment;
 pub use cruise::DecodeRun;
 pub use requests::{NewRequest, RequestId};

@@ -3,6 +3,7 @@
 
 use super::block_pool::NULL_BLOCK;
 use super::config::{GroupAttention, KvGroup};
+use super::content::cache_key;
 use super::kv_cache::KvCache;
 
 /// Groups that look at the same tokens: they are looked up together, so that a block counts only if all have it.
@@ -76,7 +77,7 @@ impl KvCache {
     fn find_kind(&mut self, kind: &KvKind, limit: u32, hashes: &[u64]) -> u32 {
         let blocks = (limit / self.span.tokens).min(hashes.len() as u32);
         let cached = |cache: &Self, at: u32| {
-            kind.groups.iter().all(|&group| cache.pool.cached(Self::cache_key(hashes[at as usize], group)).is_some())
+            kind.groups.iter().all(|&group| cache.pool.cached(cache_key(hashes[at as usize], group)).is_some())
         };
         // Blocks `first..end` are hits; the layers do not look at those before.
         let (first, mut end) = match kind.attention {
@@ -115,7 +116,7 @@ impl KvCache {
             self.hits[group].clear();
             self.hits[group].resize(first.min(end) as usize, NULL_BLOCK);
             for at in first..end {
-                let block = self.pool.cached(Self::cache_key(hashes[at as usize], group));
+                let block = self.pool.cached(cache_key(hashes[at as usize], group));
                 self.hits[group].push(block.unwrap_or(NULL_BLOCK));
             }
         }

@@ -120,7 +120,7 @@ impl World {
         self.check();
         self.log.extend(batch.admitted.iter().map(|&admission| Event::Admitted(self.now, admission)));
         self.log.extend(batch.preempted.iter().map(|&id| Event::Preempted(self.now, id)));
-        self.loads.extend(batch.loads.iter().map(|&id| (id, self.now + self.transfer_steps)));
+        self.loads.extend(batch.loads.iter().map(|load| (load.id, self.now + self.transfer_steps)));
         self.batches.push(self.scheduler.expand(&batch));
         let in_flight = self.flights.iter().any(|batch| batch.num_tokens > 0);
         let idle = batch.num_tokens == 0 && !in_flight && self.loads.is_empty() && self.holds.is_empty();

@@ -16,6 +16,8 @@ pub struct NewRequest<'a> {
     pub prompt: &'a [Segment],
     /// The text that is generated: what a later turn of a session names in its prompt.
     pub output_id: u32,
+    /// Position of the first generated token in that text.
+    pub output_start: u32,
     /// Most tokens to generate.
     pub max_tokens: u32,
     /// The generated token, counted from 1, that is a stop token.
@@ -38,6 +40,7 @@ impl<'a> NewRequest<'a> {
         Self {
             prompt,
             output_id,
+            output_start: 0,
             max_tokens,
             stop_at: None,
             priority: 0,
@@ -200,7 +203,13 @@ impl Requests {
         prompt.clear();
         prompt.extend_from_slice(new.prompt);
         *info = Info {
-            content: Content { prompt, output_id: new.output_id, stop_position: u32::MAX, salt: new.cache_salt },
+            content: Content {
+                prompt,
+                output_id: new.output_id,
+                output_start: new.output_start,
+                stop_position: u32::MAX,
+                salt: new.cache_salt,
+            },
             max_tokens: new.max_tokens,
             priority: new.priority,
             arrival: new.arrival,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, FinishReason, Finished, Scheduled};
+use super::block_pool::CacheEvent;
 use super::config::{Policy, SchedulerConfig};
 use super::cruise::{Runner, can_cruise};
 use super::kv_cache::KvCache;
@@ -193,6 +194,16 @@ impl Scheduler {
     /// Entries of the prefix-cache table, over all groups.
     pub fn num_cached_blocks(&self) -> u32 {
         self.kv.pool.num_keys()
+    }
+
+    /// From here on, says what enters and leaves the prefix cache.
+    pub fn announce_cache_events(&mut self) {
+        self.kv.pool.events.get_or_insert_default();
+    }
+
+    /// What entered and left the prefix cache since this was last asked, in order; nothing unless it is to be announced.
+    pub fn take_cache_events(&mut self) -> impl Iterator<Item = CacheEvent> {
+        self.kv.pool.events.iter_mut().flat_map(|events| events.drain(..))
     }
 
     /// Requests in the running list, in order.

@@ -571,10 +571,10 @@ impl FlowControl {
         let priorities: Vec<i64> =
             self.queues.iter().filter(|(_, queues)| queues.occupancy.requests > 0).map(|(key, _)| key.0).collect();
         let ceilings = self.settings.usage_limit.ceilings(saturation, &priorities);
-        let (queues, ceiling) = self.queues.values_mut().filter(waiting).zip(ceilings).next()?;
-        if saturation >= ceiling {
+        if !gate_opens(saturation, &ceilings) {
             return None;
         }
+        let queues = self.queues.values_mut().find(waiting)?;
         let chosen = {
             let flows: Vec<Flow<'_>> =
                 queues.flows.iter().map(|(id, queue)| Flow { id, head: queue.values().next() }).collect();
@@ -629,7 +629,17 @@ impl FlowControl {
 pub fn pool_saturation(detector: &Detector, parts: &[Vec<usize>; 3], view: View<'_>) -> f64 {
     let [prefill, decode, both] = parts;
     let pools = [prefill, decode].map(|pool| pool.iter().chain(both).copied().collect::<Vec<_>>());
-    let saturations =
-        pools.iter().filter(|pool| !pool.is_empty()).map(|pool| detector.saturation(view.states, pool, view.now_ms));
+    fullest(
+        pools.iter().filter(|pool| !pool.is_empty()).map(|pool| detector.saturation(view.states, pool, view.now_ms)),
+    )
+}
+
+/// Saturation of several pools: that of the fullest. No pool is a full one.
+pub fn fullest(saturations: impl Iterator<Item = f64>) -> f64 {
     saturations.reduce(f64::max).unwrap_or(1.0)
+}
+
+/// Whether a request may pass, by the ceilings of the priorities with requests, the highest first: only the first counts.
+pub fn gate_opens(saturation: f64, ceilings: &[f64]) -> bool {
+    ceilings.first().is_some_and(|&ceiling| saturation < ceiling)
 }

@@ -36,8 +36,8 @@ pub use endpoint::{
 pub use filters::{Filter, Metric, Operator, PrefixAffinity, Selector};
 pub use flow_control::{
     Admitter, Band, Detector, Fairness, Flow, FlowControl, Item, LeastAttainedService, Occupancy, Ordering,
-    QueueOutcome, Settings, UsageLimit, WaitBudget, admits_without_flow_control, normalized, partition,
-    pool_saturation, ttft_objective_ms,
+    QueueOutcome, Settings, UsageLimit, WaitBudget, admits_without_flow_control, fullest, gate_opens, normalized,
+    partition, pool_saturation, ttft_objective_ms,
 };
 pub use flow_control_config::{BandConfig, FlowControlConfig};
 pub use in_flight::{InFlightLoad, estimated_tokens, uncached_tokens};
@@ -91,7 +91,8 @@ pub struct Decision {
 pub struct Router {
     endpoints: Vec<Endpoint>,
     states: Vec<State>,
-    alive: Vec<bool>,
+    /// The endpoints that can be chosen, ascending.
+    alive: Vec<usize>,
     plugins: Vec<Plugin>,
     profiles: Vec<Profile>,
     handler: ProfileHandler,
@@ -171,7 +172,7 @@ impl Router {
         let blank = State { prefix: vec![None; prefix_producers.len()], ..State::default() };
         Ok(Self {
             states: vec![blank; endpoints.len()],
-            alive: vec![true; endpoints.len()],
+            alive: (0..endpoints.len()).collect(),
             endpoints,
             admitters: plugins.iter().filter_map(|plugin| plugin.admitter).collect(),
             plugins,
@@ -190,6 +191,11 @@ impl Router {
     /// The endpoints.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Those that can be chosen, ascending.
+    pub fn alive(&self) -> &[usize] {
+        &self.alive
     }
 
     /// Their states.
@@ -218,7 +224,11 @@ impl Router {
     /// An endpoint goes away or comes back, empty and not scraped yet.
     pub fn set_alive(&mut self, endpoint: usize, alive: bool) {
         let Some(state) = self.states.get_mut(endpoint) else { return };
-        self.alive[endpoint] = alive;
+        self.alive.retain(|&at| at != endpoint);
+        if alive {
+            let place = self.alive.partition_point(|&at| at < endpoint);
+            self.alive.insert(place, endpoint);
+        }
         state.metrics = Metrics::default();
         for plugin in &mut self.plugins {
             if let Some(prefix) = &mut plugin.prefix {
@@ -229,10 +239,10 @@ impl Router {
 
     /// Chooses the endpoints of a request.
     pub fn schedule(&mut self, request: &Request<'_>, now_ms: f64) -> Result<Decision, Refusal> {
-        let alive: Vec<usize> = (0..self.endpoints.len()).filter(|&at| self.alive[at]).collect();
-        self.produce(request, &alive, now_ms);
+        self.produce(request, now_ms);
         let chance = Chance { seed: self.seed, request: request.id };
-        let admitted = |admitter: &Admitter| admitter.admits(request, &self.states, &alive, Admitter::draw(chance));
+        let admitted =
+            |admitter: &Admitter| admitter.admits(request, &self.states, &self.alive, Admitter::draw(chance));
         // Nothing is drawn for those that no admitter may turn away.
         if request.priority < 0 && !self.admitters.iter().all(admitted) {
             self.forget(request.id);
@@ -241,7 +251,7 @@ impl Router {
         let mut outcomes = [const { Outcome::NotRun }; 3];
         while let Some(stage) = self.next_stage(request, &mut outcomes) {
             let Some(profile) = self.stages[stage as usize] else { break };
-            let picked = self.run(profile, request, &alive, now_ms);
+            let picked = self.run(profile, request, now_ms);
             outcomes[stage as usize] = if picked.is_empty() { Outcome::Without } else { Outcome::Ran(picked) };
         }
         let [decode, prefill, encode] = outcomes.map(|outcome| match outcome {
@@ -266,14 +276,14 @@ impl Router {
         }
     }
 
-    fn produce(&mut self, request: &Request<'_>, alive: &[usize], now_ms: f64) {
+    fn produce(&mut self, request: &Request<'_>, now_ms: f64) {
         for (place, &at) in self.prefix_producers.iter().enumerate() {
             if let Some(producer) = &mut self.plugins[at].prefix {
-                producer.produce(request, &mut self.states, alive, place, now_ms);
+                producer.produce(request, &mut self.states, &self.alive, place, now_ms);
             }
         }
         if let Some(load) = self.load_producer.and_then(|at| self.plugins[at].in_flight.as_ref()) {
-            for &at in alive {
+            for &at in &self.alive {
                 let tokens = load.tokens(request, self.states[at].prefix(load.producer));
                 self.states[at].uncached_request_tokens = tokens;
             }
@@ -281,12 +291,12 @@ impl Router {
     }
 
     /// Runs a profile: filters, scorers, picker. Empty where the filters leave nobody.
-    fn run(&mut self, profile: usize, request: &Request<'_>, alive: &[usize], now_ms: f64) -> Vec<usize> {
+    fn run(&mut self, profile: usize, request: &Request<'_>, now_ms: f64) -> Vec<usize> {
         let profile = &self.profiles[profile];
         let view = View { endpoints: &self.endpoints, states: &self.states, now_ms };
         let chance = Chance { seed: self.seed, request: request.id };
         self.candidates.clear();
-        self.candidates.extend_from_slice(alive);
+        self.candidates.extend_from_slice(&self.alive);
         for &at in &profile.filters {
             if let Some(filter) = &mut self.plugins[at].filter {
                 filter.apply(chance, request, view, &mut self.candidates);

@@ -100,6 +100,11 @@ pub struct Precise {
 }
 
 impl Precise {
+    /// Tokens of a block.
+    pub fn block_size_tokens(&self) -> usize {
+        self.block_size_tokens
+    }
+
     pub(super) fn new(block_size_tokens: usize, speculative_ttl_ms: Option<f64>) -> Self {
         let index = PreciseIndex::new(0);
         Self { block_size_tokens, speculative_ttl_ms, index, pending: HashMap::new(), matches: Vec::new() }
