@@ -318,22 +318,19 @@ pub(super) fn flips(query: &Query<'_>, winner: &Scored<'_>, others: &[Scored<'_>
         let names: Vec<_> = roles.iter().map(|(_, e)| &query.pool[e.candidate.share].accelerator.name).collect();
         names.iter().all(|name| *name == names[0]).then(|| names[0].clone())
     };
-    let ours = accelerator(winner);
+    // The best of each other accelerator: the highest price that would do.
+    let mut told = vec![accelerator(winner)];
     for other in others {
-        let (theirs, Some(our_usd), Some(their_usd)) = (accelerator(other), winner.usd_per_hour, other.usd_per_hour)
-        else {
-            continue;
-        };
-        if theirs.is_none() || theirs == ours || flips.iter().any(|flip| Some(&flip.then) == theirs.as_ref()) {
-            continue;
-        }
-        let price = our_usd / f64::from(other.sized.fleet.gpus());
-        let name = theirs.unwrap_or_default();
+        let (Some(our_usd), Some(their_usd)) = (winner.usd_per_hour, other.usd_per_hour) else { continue };
+        let theirs = accelerator(other);
+        let Some(name) = theirs.clone().filter(|_| !told.contains(&theirs)) else { continue };
+        told.push(theirs);
+        let gpus = f64::from(other.sized.fleet.gpus());
         flips.push(Flip {
             assumption: format!(
                 "an hour of {name} below {} instead of {}",
-                dollars(price),
-                dollars(their_usd / f64::from(other.sized.fleet.gpus()))
+                dollars(our_usd / gpus),
+                dollars(their_usd / gpus)
             ),
             then: fleet_name(query, &other.sized.fleet),
         });
