@@ -6,6 +6,7 @@
 //! coefficient ([`Coverage`]).
 
 mod case;
+mod choice;
 mod coverage;
 mod fit;
 mod imported;
@@ -14,6 +15,7 @@ mod runs;
 mod score;
 
 pub use case::{MeasuredCase, MeasuredModels};
+pub use choice::ChoiceAccuracy;
 pub use coverage::{Coverage, Held, leave_groups_out, unidentified};
 pub use fit::{Coefficient, FittedCoefficient, Observation, fit};
 pub use ranking::RankingAccuracy;
