@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::arguments::engine::canonical_spelling;
-use crate::commands::{accelerators, calibrate, completions, estimate, models, plan, runs, schema, validate};
+use crate::commands::{accelerators, calibrate, completions, estimate, models, plan, runs, schema, simulate, validate};
 use crate::output::Format;
 
 /// Finds configurations for serving large language models on llm-d.
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Plan(Box<plan::Arguments>),
     /// How fast will a deployment be under a load?
     Estimate(Box<estimate::Arguments>),
+    /// How fast will every request be? The simulation of vLLM's scheduler behind llm-d's router.
+    Simulate(Box<simulate::Arguments>),
     /// List the accelerators that `--gpu` takes, with their memory and peaks.
     Accelerators(accelerators::Arguments),
     /// List the built-in models, which are known without a network.

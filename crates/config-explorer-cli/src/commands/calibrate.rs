@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use config_explorer::latency::Calibration;
 use config_explorer::validate::latency::{
-    Coefficient, FittedCoefficient, LatencyAccuracy, LeaveOut, MeasuredModels, MeasuredRuns, Scored, fit, intervals,
-    leave_one_out, observation,
+    Coefficient, FittedCoefficient, LatencyAccuracy, LeaveOut, MeasuredModels, MeasuredRuns, Method, Scored, fit,
+    intervals, leave_one_out, observation,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -140,7 +140,7 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
 
     // The errors of models that were left out are what an unseen model will see.
     let known: Vec<_> = cases.iter().map(|(row, case)| (*row, case)).collect();
-    let unseen = leave_one_out(&known, LeaveOut::Model);
+    let unseen = leave_one_out(&known, LeaveOut::Model, Method::Estimate);
     let predict = |calibration: &dyn Fn(&str) -> Calibration| -> anyhow::Result<Vec<_>> {
         cases.iter().map(|(row, case)| Ok((*row, case.predict(&calibration(&row.model))?))).collect()
     };

@@ -8,6 +8,7 @@ pub(crate) mod models;
 pub(crate) mod plan;
 pub(crate) mod runs;
 pub(crate) mod schema;
+pub(crate) mod simulate;
 pub(crate) mod validate;
 
 use crate::ExitStatus;
@@ -20,6 +21,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
         Command::Accelerators(arguments) => accelerators::run(&arguments, output),
         Command::Plan(arguments) => plan::run(&arguments, output),
         Command::Estimate(arguments) => estimate::run(&arguments, output),
+        Command::Simulate(arguments) => simulate::run(&arguments, output),
         Command::Calibrate(arguments) => calibrate::run(&arguments, output),
         Command::Models(arguments) => models::run(&arguments, output),
         Command::Runs(arguments) => runs::run(&arguments, output),

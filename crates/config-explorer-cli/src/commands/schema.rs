@@ -11,14 +11,16 @@ use super::estimate::EstimateAnswer;
 use super::models::ModelList;
 use super::plan::PlanAnswer;
 use super::runs::{CompareAnswer, ImportAnswer, RepeatList, RunList, ScenarioList};
+use super::simulate::SimulateAnswer;
 use super::validate::{LatencyAnswer, LogAnswer, MemoryAnswer};
 use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
 /// The answers that have a schema.
-const SCHEMAS: [Entry; 14] = [
+const SCHEMAS: [Entry; 15] = [
     Entry::of::<PlanAnswer>(),
     Entry::of::<EstimateAnswer>(),
+    Entry::of::<SimulateAnswer>(),
     Entry::of::<AcceleratorList>(),
     Entry::of::<ModelList>(),
     Entry::of::<ImportAnswer>(),

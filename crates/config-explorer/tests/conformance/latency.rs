@@ -13,7 +13,7 @@ use config_explorer::memory::PlanRequest;
 use config_explorer::model::Model;
 use config_explorer::serving::{Capacity, Deployment, Engine, Load, Prediction, Traffic, estimate};
 use config_explorer::validate::latency::{
-    LatencyAccuracy, LeaveOut, MeasuredCase, MeasuredModels, MeasuredRun, MeasuredRuns, Scored, leave_one_out,
+    LatencyAccuracy, LeaveOut, MeasuredCase, MeasuredModels, MeasuredRun, MeasuredRuns, Method, Scored, leave_one_out,
     observation,
 };
 use serde_json::{Value, json};
@@ -133,7 +133,7 @@ fn models_left_out_of_the_fit_are_predicted() {
     let (runs, cases) = measured(&folder);
     let wanted = of_the_reference(&runs);
     let known: Vec<_> = runs.rows.iter().zip(&cases).filter_map(|(row, case)| Some((row, case.as_ref()?))).collect();
-    let calibrations = leave_one_out(&known, LeaveOut::Model);
+    let calibrations = leave_one_out(&known, LeaveOut::Model, Method::Estimate);
     let rows: Vec<_> = known
         .iter()
         .filter(|(row, case)| wanted(row) && observation(row, case).is_some())

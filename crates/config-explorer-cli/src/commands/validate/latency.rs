@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use config_explorer::latency::Calibration;
 use config_explorer::serving::Prediction;
 use config_explorer::validate::latency::{
-    LatencyAccuracy, LeaveOut, MeasuredCase, MeasuredModels, MeasuredRun, MeasuredRuns, RelativeErrors, Scored,
+    LatencyAccuracy, LeaveOut, MeasuredCase, MeasuredModels, MeasuredRun, MeasuredRuns, Method, RelativeErrors, Scored,
     intervals, leave_one_out,
 };
 use schemars::JsonSchema;
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
 
     /// How the prediction is made.
     #[arg(long, default_value = "estimate")]
-    method: Method,
+    method: MethodName,
 
     #[command(flatten)]
     hardware: HardwareArgs,
@@ -50,9 +50,20 @@ enum Group {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Method {
+enum MethodName {
     /// The steady-state solution.
     Estimate,
+    /// The simulation of every request of the row's run.
+    Simulate,
+}
+
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Self {
+        match name {
+            MethodName::Estimate => Self::Estimate,
+            MethodName::Simulate => Self::Simulate,
+        }
+    }
 }
 
 /// The prediction of every row, and the errors of those that are scored.
@@ -169,7 +180,6 @@ impl LatencyAnswer {
 
 /// Predicts every row.
 pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitStatus> {
-    let Method::Estimate = arguments.method;
     let accelerators = arguments.hardware.accelerators()?;
     let MeasuredRuns { columns, rows } = MeasuredRuns::open(&arguments.file)?;
     let models = MeasuredModels::read(&arguments.models, &rows);
@@ -178,15 +188,11 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         Some(file) => Calibration::read(file)?,
         None => Calibration::built_in().clone(),
     };
-    let predictions: Vec<anyhow::Result<Prediction>> = match arguments.leave_out {
-        None => cases.iter().map(|case| predict(case, &calibration)).collect(),
-        Some(group) => {
-            let by = match group {
-                Group::Model => LeaveOut::Model,
-                Group::Gpu => LeaveOut::Gpu,
-            };
-            predict_unseen(&rows, &cases, by)
-        }
+    let method: Method = arguments.method.into();
+    let predictions = match arguments.leave_out {
+        None => method.predict(&rows, &cases, |_| &calibration),
+        Some(Group::Model) => predict_unseen(&rows, &cases, LeaveOut::Model, method),
+        Some(Group::Gpu) => predict_unseen(&rows, &cases, LeaveOut::Gpu, method),
     };
     let scored: Vec<Scored<'_>> = rows
         .iter()
@@ -200,7 +206,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         .map(|(row, prediction)| {
             let note = match &prediction {
                 Ok(prediction) => prediction.warnings.join("; "),
-                Err(error) => error.to_string(),
+                Err(reason) => reason.clone(),
             };
             let cells = columns.iter().cloned().zip(row.cells.iter().cloned()).collect();
             Row { cells, prediction: prediction.ok(), note }
@@ -209,29 +215,17 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
     output::print(&LatencyAnswer { rows, accuracy, columns }, format)
 }
 
-fn predict(case: &config_explorer::Result<MeasuredCase>, calibration: &Calibration) -> anyhow::Result<Prediction> {
-    match case {
-        Ok(case) => Ok(case.predict(calibration)?),
-        Err(error) => Err(anyhow::anyhow!("{error}")),
-    }
-}
-
 /// Each row predicted by a calibration that has not seen its group; its intervals are from the other groups' errors.
 fn predict_unseen(
     rows: &[MeasuredRun],
     cases: &[config_explorer::Result<MeasuredCase>],
     by: LeaveOut,
-) -> Vec<anyhow::Result<Prediction>> {
+    method: Method,
+) -> Vec<Result<Prediction, String>> {
     let known: Vec<_> = rows.iter().zip(cases).filter_map(|(row, case)| Some((row, case.as_ref().ok()?))).collect();
-    let mut calibrations = leave_one_out(&known, by);
-    let predict_all = |calibrations: &BTreeMap<String, Calibration>| -> Vec<anyhow::Result<Prediction>> {
-        let calibrated = rows.iter().zip(cases);
-        calibrated
-            .map(|(row, case)| match calibrations.get(by.group(row)) {
-                Some(calibration) => predict(case, calibration),
-                None => predict(case, Calibration::built_in()),
-            })
-            .collect()
+    let mut calibrations = leave_one_out(&known, by, method);
+    let predict_all = |calibrations: &BTreeMap<String, Calibration>| {
+        method.predict(rows, cases, |row| calibrations.get(by.group(row)).unwrap_or_else(|| Calibration::built_in()))
     };
     let unseen = predict_all(&calibrations);
     let fitted: Vec<Scored<'_>> = rows

@@ -6,10 +6,13 @@
 
 mod case;
 mod fit;
+mod method;
 mod runs;
 mod score;
+mod simulated;
 
 pub use case::{MeasuredCase, MeasuredModels};
 pub use fit::{Coefficient, FittedCoefficient, Observation, fit, interval};
-pub use runs::{MeasuredRun, MeasuredRuns};
+pub use method::Method;
+pub use runs::{LengthsSent, MeasuredRun, MeasuredRuns};
 pub use score::{LatencyAccuracy, LeaveOut, RelativeErrors, Scored, intervals, leave_one_out, observation};

@@ -51,8 +51,12 @@ pub struct MeasuredRun {
     pub args: ServeArgs,
     /// Mean lengths that were sent, tokens.
     pub lengths: Option<(f64, f64)>,
+    /// How they spread.
+    pub lengths_sent: LengthsSent,
     /// How requests arrived.
     pub load: Option<Load>,
+    /// `n_requests`: requests of the run.
+    pub requests: Option<f64>,
     /// Prompts share prefixes to an extent that the row does not tell.
     pub shares_prefixes: bool,
     /// `ttft_mean_ms`
@@ -136,7 +140,9 @@ impl MeasuredRun {
             },
             args: limits_in(cell("flags")),
             lengths,
+            lengths_sent: lengths_sent(cell("length_dist"), number("isl").zip(number("osl"))),
             load,
+            requests,
             shares_prefixes: !matches!(cell("prefix_sharing"), "" | "none"),
             ttft_mean_ms: number("ttft_mean_ms"),
             tpot_mean_ms: number("tpot_best_ms").or_else(|| number("tpot_mean_ms")),
@@ -144,6 +150,32 @@ impl MeasuredRun {
             quarantine: cell("quarantine").to_owned(),
             cells,
         }
+    }
+}
+
+/// How the lengths of a row spread (`length_dist`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LengthsSent {
+    /// All are equal, or nothing is known of them.
+    Equal,
+    /// Evenly between a share of the nominal lengths and these.
+    Range {
+        /// The share.
+        least: f64,
+        /// Nominal lengths of prompt and output (`isl`, `osl`).
+        nominal: (f64, f64),
+    },
+    /// As the conversations of `ShareGPT`.
+    ShareGpt,
+}
+
+/// Such as `random, InferenceX range ratio 0.8-1.0`, `ShareGPT` or `fixed`.
+fn lengths_sent(text: &str, nominal: Option<(f64, f64)>) -> LengthsSent {
+    let least = text.split_once("range ratio ").and_then(|(_, range)| range.split('-').next()?.parse().ok());
+    match (least, nominal) {
+        (Some(least), Some(nominal)) if (0.0..=1.0).contains(&least) => LengthsSent::Range { least, nominal },
+        _ if text.to_lowercase().starts_with("sharegpt") => LengthsSent::ShareGpt,
+        _ => LengthsSent::Equal,
     }
 }
 
