@@ -138,7 +138,7 @@ fn a_closed_loop_settles_near_the_steady_state() {
     for (clients, input, output) in [(1, 1000, 200), (16, 1000, 200), (64, 512, 256), (8, 8000, 400)] {
         let load = Load::Closed { clients: f64::from(clients), requests: Some(f64::from(40 * clients)) };
         let traffic = steady(input, output, load);
-        let case = case(LLAMA, "", &traffic);
+        let case = case(LLAMA, "--tp 1", &traffic);
         let sent = closed(clients, input, f64::from(output), 0.2, 40 * clients);
         let outcome = deployment(&case, 1).simulate(&sent, DeploymentOptions::default()).unwrap();
         let role = case.engine.role(1, Calibration::built_in()).unwrap();
@@ -169,7 +169,7 @@ fn hybrid_models_have_the_groups_that_memory_plans() {
 /// A simulation is written and read back as one, and says everywhere that nobody measured it.
 #[test]
 fn a_simulation_is_explored_as_a_run() {
-    let case = case(LLAMA, "", &steady(500, 50, Load::Open { rate_per_s: 5.0 }));
+    let case = case(LLAMA, "--tp 1", &steady(500, 50, Load::Open { rate_per_s: 5.0 }));
     let traffic = Traffic {
         arrivals: Arrivals::Open { rate_per_s: 5.0, gaps: Gaps::Poisson, concurrency: None },
         ..closed(1, 500, 50.0, 0.0, 40)
@@ -205,7 +205,7 @@ fn a_simulation_is_explored_as_a_run() {
 
 #[test]
 fn goodput_counts_requests_and_objectives_their_statistics() {
-    let case = case(LLAMA, "", &steady(500, 50, Load::Closed { clients: 32.0, requests: None }));
+    let case = case(LLAMA, "--tp 1", &steady(500, 50, Load::Closed { clients: 32.0, requests: None }));
     let traffic = closed(32, 500, 50.0, 0.2, 320);
     let outcome = deployment(&case, 1).simulate(&traffic, DeploymentOptions::default()).unwrap();
     let p50 = outcome.finished.ttft_ms().get(Statistic::P50).unwrap();

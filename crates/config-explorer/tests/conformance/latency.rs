@@ -16,6 +16,7 @@ use config_explorer::validate::latency::{
     LatencyAccuracy, LeaveOut, MeasuredCase, MeasuredModels, MeasuredRun, MeasuredRuns, Method, Scored, leave_one_out,
     observation,
 };
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::models::{load, models};
@@ -143,6 +144,97 @@ fn models_left_out_of_the_fit_are_predicted() {
     let (tpot, ttft) = (accuracy.tpot.unwrap(), accuracy.ttft.unwrap());
     assert!(tpot.median_percent <= 7.0 && tpot.mean_percent <= 8.5 && tpot.within_20_percent >= 93.0);
     assert!(ttft.median_percent <= 14.5 && ttft.within_20_percent >= 63.0);
+}
+
+/// The reference's simulation with these coefficients has TPOT 5.3 % median, 6.9 % mean, TTFT 13.1 %, 16.8 % on 671 rows.
+#[test]
+fn the_simulation_of_the_reference_is_reproduced() {
+    let Some(folder) = crate::data() else { return };
+    let (runs, cases) = measured(&folder);
+    let wanted = of_the_reference(&runs);
+    let calibration = reference_calibration(&folder);
+    let rows: Vec<_> = runs
+        .rows
+        .par_iter()
+        .zip(&cases)
+        .with_max_len(1)
+        .filter(|(row, _)| wanted(row))
+        .map(|(row, case)| (row, case.as_ref().unwrap().simulate(row, &calibration).unwrap()))
+        .collect();
+    assert_eq!(rows.len(), 629);
+    let accuracy = accuracy("simulated with the reference's coefficients", &rows);
+    let (tpot, ttft) = (accuracy.tpot.unwrap(), accuracy.ttft.unwrap());
+    assert!(tpot.median_percent <= 5.6 && tpot.mean_percent <= 7.1);
+    assert!(ttft.median_percent <= 14.0 && ttft.mean_percent <= 17.6);
+}
+
+/// Seconds of each stage of llm-d's guide by its rate (llm-d `guides/optimized-baseline/benchmark-templates/guide.yaml`).
+const LADDER: [(f64, f64); 16] = [
+    (3.0, 20.0),
+    (10.0, 20.0),
+    (15.0, 20.0),
+    (20.0, 38.0),
+    (22.0, 34.0),
+    (25.0, 30.0),
+    (30.0, 25.0),
+    (35.0, 21.0),
+    (40.0, 38.0),
+    (43.0, 36.0),
+    (46.0, 33.0),
+    (49.0, 30.0),
+    (52.0, 29.0),
+    (55.0, 27.0),
+    (57.0, 26.0),
+    (60.0, 25.0),
+];
+
+/// The ladders of llm-d's guide: eight engines behind the router or a plain service. A stage is simulated alone, with cold
+/// caches, where the measured one finds what the stages before it left.
+#[test]
+fn the_ladders_of_the_guide_are_simulated() {
+    let Some(folder) = crate::data() else { return };
+    let (runs, cases) = measured(&folder);
+    let stages: Vec<_> = runs
+        .rows
+        .iter()
+        .zip(&cases)
+        .filter_map(|(row, case)| {
+            let Some(Load::Open { rate_per_s }) = row.load else { return None };
+            let (_, seconds) = LADDER.into_iter().find(|(rate, _)| (rate - rate_per_s).abs() < 0.1)?;
+            let row = MeasuredRun { requests: Some(rate_per_s * seconds), ..row.clone() };
+            (row.shared_prefix == Some((150, 6000))).then_some((row, rate_per_s, case.as_ref()?))
+        })
+        .collect();
+    let predicted: Vec<_> = stages
+        .par_iter()
+        .with_max_len(1)
+        .map(|(row, rate, case)| (row, *rate, case.simulate(row, Calibration::built_in()).unwrap()))
+        .collect();
+    for routed in [false, true] {
+        let (mut throughput, mut ttft) = (Vec::new(), Vec::new());
+        for (row, rate, prediction) in predicted.iter().filter(|(row, ..)| row.routed == routed) {
+            let output = prediction.throughput.output_tokens_per_s / row.output_tokens_per_s.unwrap();
+            let first = prediction.ttft_ms.unwrap().mean / row.ttft_mean_ms.unwrap();
+            println!(
+                "{} {rate}/s: output tokens/s x {output:.2}, TTFT {:.0} ms x {first:.2}, hits {:.2}, preemptions {:.2}/s{}",
+                if routed { "router" } else { "service" },
+                prediction.ttft_ms.unwrap().mean,
+                prediction.utilisation.prefix_hit_rate,
+                prediction.utilisation.preemptions,
+                if prediction.saturated { ", saturated" } else { "" },
+            );
+            throughput.push((output - 1.0_f64).abs());
+            ttft.push(first.ln().abs().exp());
+        }
+        throughput.sort_by(f64::total_cmp);
+        ttft.sort_by(f64::total_cmp);
+        let (output, first) = (100.0 * throughput[throughput.len() / 2], ttft[ttft.len() / 2]);
+        println!(
+            "router {routed}: {} stages: output tokens/s off by {output:.0} %, TTFT by x {first:.2} (medians)",
+            ttft.len()
+        );
+        assert!(output <= 40.0, "{output}");
+    }
 }
 
 fn predict(model: &Model, accelerator: &Accelerator, tensor: u32) -> Result<Option<Prediction>, String> {

@@ -284,14 +284,7 @@ impl Engine {
         }
     }
 
-    fn deliver(
-        &mut self,
-        at: usize,
-        requests: &Requests,
-        output: &StepOutput,
-        told: &mut Vec<Told>,
-        index: u32,
-    ) {
+    fn deliver(&mut self, at: usize, requests: &Requests, output: &StepOutput, told: &mut Vec<Told>, index: u32) {
         let (now, rank) = (self.now, &mut self.ranks[at]);
         // A token that is sampled for another engine is nobody's.
         let mut tokens = output.num_tokens;

@@ -8,6 +8,7 @@ use super::engine::{Context, Engine, Message, Scheduled, Told};
 use super::gateway::{Choice, Gateway, Verdict};
 use super::requests::{LiveId, NONE, Place, Requests, Stage};
 use super::transfer::Links;
+use crate::simulation::NS_PER_S;
 use crate::simulation::engine::{Finished, KvRole, StepOutput};
 use crate::simulation::histogram::Histogram;
 use crate::simulation::outcome::{EngineOutcome, FinishedRequests, Outcome, Rejected, Transfers};
@@ -15,7 +16,6 @@ use crate::simulation::router::{Endpoint, PrefixProducer, ROLE_LABEL};
 use crate::simulation::source::{Sent, Source};
 use crate::simulation::timeline::{State, Timeline};
 use crate::simulation::traffic::{Arrivals, Traffic};
-use crate::simulation::NS_PER_S;
 use crate::{Error, Result};
 
 /// Time between two scrapes of the engines' metrics, ns (the least that llm-d's router takes).
@@ -34,11 +34,7 @@ const HOLD_NS: u64 = 480_000_000_000;
 /// a router's configuration that does not fit the engines, and for a request that an engine takes but can never finish
 /// because its blocks do not fit in the cache (vLLM would wait for ever). Speculative decoding and pipeline stages are
 /// refused: nothing here accepts drafts or times stages.
-pub fn simulate<T: StepTimer>(
-    cluster: Cluster<T>,
-    traffic: &Traffic,
-    options: &SimulationOptions,
-) -> Result<Outcome> {
+pub fn simulate<T: StepTimer>(cluster: Cluster<T>, traffic: &Traffic, options: &SimulationOptions) -> Result<Outcome> {
     traffic.check()?;
     Simulation::new(cluster, traffic, options)?.run()
 }
@@ -425,15 +421,15 @@ impl<T: StepTimer> Simulation<T> {
     }
 
     fn arrive(&mut self, sent: &Sent) -> Result<()> {
-        let live = self.requests.insert(sent);
-        self.route(live)?;
+        // Before the last request itself waits.
         if self.source.is_exhausted() {
             let load = |engine: &Engine| engine.load();
             let (running, waiting) =
                 self.engines.iter().map(load).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
             self.saturated = self.is_open && waiting + self.gateway.waiting() as usize > running;
         }
-        Ok(())
+        let live = self.requests.insert(sent);
+        self.route(live)
     }
 
     fn route(&mut self, live: LiveId) -> Result<()> {

@@ -83,7 +83,8 @@ impl Links {
         let ns = (now - self.now) as f64;
         for transfer in &mut self.transfers {
             // Without end is without time.
-            transfer.bytes_left = if transfer.end <= now { 0.0 } else { transfer.bytes_left - transfer.bytes_per_ns * ns };
+            transfer.bytes_left =
+                if transfer.end <= now { 0.0 } else { transfer.bytes_left - transfer.bytes_per_ns * ns };
         }
         self.now = now;
     }

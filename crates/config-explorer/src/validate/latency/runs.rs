@@ -53,6 +53,10 @@ pub struct MeasuredRun {
     pub lengths: Option<(f64, f64)>,
     /// How they spread.
     pub lengths_sent: LengthsSent,
+    /// Groups of prompts and the tokens that each shares (`prefix_sharing`), where it tells both.
+    pub shared_prefix: Option<(u32, u32)>,
+    /// `layout` names llm-d's router.
+    pub routed: bool,
     /// How requests arrived.
     pub load: Option<Load>,
     /// `n_requests`: requests of the run.
@@ -141,6 +145,8 @@ impl MeasuredRun {
             args: limits_in(cell("flags")),
             lengths,
             lengths_sent: lengths_sent(cell("length_dist"), number("isl").zip(number("osl"))),
+            shared_prefix: shared_prefix(cell("prefix_sharing")),
+            routed: cell("layout").starts_with("llm-d"),
             load,
             requests,
             shares_prefixes: !matches!(cell("prefix_sharing"), "" | "none"),
@@ -177,6 +183,15 @@ fn lengths_sent(text: &str, nominal: Option<(f64, f64)>) -> LengthsSent {
         _ if text.to_lowercase().starts_with("sharegpt") => LengthsSent::ShareGpt,
         _ => LengthsSent::Equal,
     }
+}
+
+/// Such as `150 groups x 5 prompts, 6000-token system prompt` or `10 system prompts of 128 tokens x 10 users`: how many
+/// groups, and what each shares.
+fn shared_prefix(text: &str) -> Option<(u32, u32)> {
+    let groups = text.split(' ').next()?.parse().ok()?;
+    let before = text.split_once("-token").or_else(|| text.split_once(" tokens"))?.0;
+    let tokens = before.rsplit(' ').next()?.parse().ok()?;
+    Some((groups, tokens)).filter(|(groups, tokens)| *groups > 0 && *tokens > 0)
 }
 
 /// Sources that count data-parallel ranks within `tp`: their rows with `dp` above 1 are of `tp` GPUs whose attention is
@@ -227,6 +242,23 @@ mod tests {
         assert_eq!(row.load, Some(Load::Closed { clients: 8.0, requests: Some(80.0) }));
         assert_eq!(row.tpot_mean_ms, Some(5.0));
         assert_eq!(row.args.max_num_seqs.map(std::num::NonZero::get), Some(128));
+    }
+
+    #[test]
+    fn shared_prefixes_are_read_where_they_are_told() {
+        for (text, expected) in [
+            ("150 groups x 5 prompts, 6000-token system prompt", Some((150, 6000))),
+            ("10 system prompts of 128 tokens x 10 users", Some((10, 128))),
+            ("multi-round QA, shared system prompt (LMBenchmark short-input)", None),
+            ("none", None),
+            ("", None),
+        ] {
+            assert_eq!(shared_prefix(text), expected, "{text}");
+        }
+        let range = lengths_sent("random, InferenceX range ratio 0.8-1.0", Some((1024.0, 100.0)));
+        assert_eq!(range, LengthsSent::Range { least: 0.8, nominal: (1024.0, 100.0) });
+        assert_eq!(lengths_sent("sharegpt; isl sd=292", None), LengthsSent::ShareGpt);
+        assert_eq!(lengths_sent("fixed", None), LengthsSent::Equal);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use super::{LengthsSent, MeasuredCase, MeasuredRun};
 use crate::latency::{Calibration, StepTimes};
 use crate::serving::{self, Load};
+use crate::simulation::router::{LoadOptions, RouterConfig};
 use crate::simulation::{
-    Arrivals, CLIENT_THINK_S, DeploymentOptions, EQUAL_OUTPUTS_SPREAD, EngineRole, Routing, SimulatedDeployment,
-    SimulatedPool, Traffic, simulated,
+    Arrivals, CLIENT_THINK_S, DeploymentOptions, EQUAL_OUTPUTS_SPREAD, EngineRole, Routing, SharedPrefix,
+    SimulatedDeployment, SimulatedPool, Traffic, simulated,
 };
 use crate::workload::{Gaps, LengthDistribution};
 use crate::{Error, Result};
@@ -32,8 +33,12 @@ impl MeasuredCase {
                 step: StepTimes::compile(&self.engine.configuration(calibration)),
                 replicas: self.replicas,
             }],
-            // A plain service chooses at random; what else a row names is not simulated here.
-            routing: Routing::Random,
+            // A plain service chooses at random.
+            routing: if row.routed {
+                Routing::Router(Box::new(RouterConfig::load("", &LoadOptions::default(), "the router's default")?))
+            } else {
+                Routing::Random
+            },
             transfer: None,
         };
         let outcome = deployment.simulate(&self.sent(row), DeploymentOptions::default())?;
@@ -64,7 +69,8 @@ impl MeasuredCase {
             }
             Load::Burst { requests } => (open(f64::INFINITY, Gaps::Constant), whole(requests)),
         };
-        Traffic { input, output, shared_prefix: None, arrivals, requests, seed: SEED }
+        let shared_prefix = row.shared_prefix.map(|(groups, tokens)| SharedPrefix { groups, tokens });
+        Traffic { input, output, shared_prefix, arrivals, requests, seed: SEED }
     }
 
     /// The lengths that the client drew.
