@@ -424,10 +424,7 @@ fn simulations_that_cannot_be_made() {
     snapshot!("simulate_max_rate_without_a_limit", &format!("{qwen} --find-max-rate --slo throughput>5"));
     snapshot!("simulate_no_router", &format!("{qwen} --rate 1 --router missing.yaml"));
     snapshot!("simulate_unknown_table", &format!("{qwen} --rate 1 --requests-out requests.txt"));
-    snapshot!(
-        "simulate_larger_than_the_pool",
-        &format!("{qwen} --rate 1 --num-gpu-blocks-override 20 --max-model-len 200")
-    );
+    snapshot!("simulate_larger_than_the_pool", &format!("{qwen} --rate 1 --num-gpu-blocks-override 40"));
     snapshot!(
         "simulate_does_not_fit",
         "simulate Qwen/Qwen3-32B --gpu L4 --offline --input-len 1000 --output-len 100 --rate 1"

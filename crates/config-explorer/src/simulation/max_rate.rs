@@ -22,6 +22,8 @@ const GROWTH: f64 = 1.1;
 const T_95: f64 = 1.833;
 /// Width of the final bracket, relative.
 const TOLERANCE: f64 = 0.01;
+/// Share of the first rate below which nothing is met because requests are too slow alone.
+const ALONE: f64 = 1e-3;
 /// Rounds of bisection: 2^-20 of any bracket is below the tolerance.
 const ROUNDS: usize = 20;
 
@@ -100,6 +102,9 @@ pub fn find_max_rate(
             break;
         }
         if found.beyond_per_s.is_finite() && found.beyond_per_s - found.rate_per_s <= TOLERANCE * found.beyond_per_s {
+            break;
+        }
+        if found.rate_per_s <= 0.0 && found.beyond_per_s < ALONE * start {
             break;
         }
         rate = if found.beyond_per_s.is_finite() {

@@ -378,9 +378,9 @@ impl MaxRateAnswer {
                 number(self.max_rate_per_s_per_gpu)
             );
         } else {
-            let _ = writeln!(text, "No rate meets {}.", self.slo);
+            let _ = writeln!(text, "No rate meets {}, not even requests alone: {}.", self.slo, self.binds.join("; "));
         }
-        if let Some(beyond) = self.beyond_per_s {
+        if let Some(beyond) = self.beyond_per_s.filter(|_| self.max_rate_per_s > 0.0) {
             let _ = writeln!(text, "At {} it does not: {}.", number(beyond), self.binds.join("; "));
         }
         let _ = writeln!(

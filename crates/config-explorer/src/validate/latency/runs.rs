@@ -209,19 +209,25 @@ fn layout(source: &str, sizes: [u32; 5]) -> [u32; 5] {
     }
 }
 
-/// The first version number in a text such as `vllm/vllm-openai:v0.19.1`.
+/// The first version number in a text such as `vllm/vllm-openai:v0.19.1`. llm-d's own version says nothing of vLLM's.
 fn version_in(text: &str) -> Option<Version> {
+    if text.starts_with("llm-d") {
+        return None;
+    }
     let words = text.split(|character: char| !(character.is_ascii_digit() || character == '.' || character == 'v'));
     words.filter(|word| word.matches('.').count() >= 1).find_map(|word| word.trim_start_matches('v').parse().ok())
 }
 
-/// The limits of a step that a text of flags sets. Only these change the time of a step and are not columns.
+/// The limits that a text of flags sets. Only these change what is predicted and are not columns.
 fn limits_in(text: &str) -> ServeArgs {
     let mut limits = ServeArgs::default();
     if let Ok(args) = ServeArgs::parse_shell(text) {
         limits.max_num_batched_tokens = args.max_num_batched_tokens;
         limits.max_num_seqs = args.max_num_seqs;
         limits.enforce_eager = args.enforce_eager;
+        limits.max_model_len = args.max_model_len;
+        limits.enable_chunked_prefill = args.enable_chunked_prefill;
+        limits.enable_prefix_caching = args.enable_prefix_caching;
     }
     limits
 }
@@ -238,6 +244,7 @@ mod tests {
         let row = MeasuredRuns::read(table.as_bytes(), "runs.csv").unwrap().rows.remove(0);
         assert_eq!(row.layout, [2, 1, 1, 1, 1]);
         assert_eq!(row.version, "0.19.1".parse().ok());
+        assert_eq!(version_in("llm-d v0.7-0.8"), None);
         assert_eq!(row.lengths, Some((922.0, 100.0)));
         assert_eq!(row.load, Some(Load::Closed { clients: 8.0, requests: Some(80.0) }));
         assert_eq!(row.tpot_mean_ms, Some(5.0));
