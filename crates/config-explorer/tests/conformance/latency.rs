@@ -233,7 +233,9 @@ fn the_ladders_of_the_guide_are_simulated() {
             "router {routed}: {} stages: output tokens/s off by {output:.0} %, TTFT by x {first:.2} (medians)",
             ttft.len()
         );
-        assert!(output <= 40.0, "{output}");
+        // Behind the router the 750 prompts of the measured stages repeat, and their caches are warm; here neither holds.
+        let (most_output, most_first) = if routed { (40.0, f64::INFINITY) } else { (20.0, 1.5) };
+        assert!(output <= most_output && first <= most_first, "{output} %, x {first}");
     }
 }
 

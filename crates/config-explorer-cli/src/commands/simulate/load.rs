@@ -110,7 +110,7 @@ impl LoadArgs {
     }
 
     /// What was assumed of the lengths.
-    pub(super) fn note(&self, traffic: &Traffic) -> Option<String> {
+    pub(super) fn note(traffic: &Traffic) -> Option<String> {
         (traffic.output.shape == LengthShape::Gaussian).then(|| {
             format!(
                 "outputs vary by {:.0} %: clients with exactly equal ones stay in lock-step, which measured ones do not",

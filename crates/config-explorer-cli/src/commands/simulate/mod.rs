@@ -233,7 +233,7 @@ impl Case<'_> {
         let mut prediction = simulated(estimate, outcome, gpus, self.calibration);
         self.deployment.widen(&mut prediction, traffic, self.capacity()?)?;
         prediction.warnings.extend(warnings);
-        prediction.warnings.extend(self.arguments.load.note(traffic));
+        prediction.warnings.extend(LoadArgs::note(traffic));
         Ok(OneSimulation::new(target, traffic, prediction, outcome, self.arguments.slo.as_ref()))
     }
 }

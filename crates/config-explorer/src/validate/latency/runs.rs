@@ -24,6 +24,7 @@ pub struct MeasuredRuns {
 
 /// One measured operating point of a deployment.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own that a row tells")]
 pub struct MeasuredRun {
     /// The cells as they were read, one for each column.
     pub cells: Vec<String>,
