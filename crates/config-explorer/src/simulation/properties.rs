@@ -12,13 +12,13 @@ use crate::workload::{Gaps, LengthDistribution, Statistic};
 const MAX_MODEL_LEN: u32 = 200;
 
 /// Any function of what may matter, in whole nanoseconds.
-fn timer(batch: &Batch) -> f64 {
+pub(super) fn timer(batch: &Batch) -> f64 {
     let (decodes, context) = batch.decodes();
     let chunks = batch.chunks().map(|chunk| u64::from(chunk.tokens * (7 + chunk.context))).sum::<u64>();
     (500 + 9 * u64::from(decodes) + context / 16 + chunks) as f64
 }
 
-fn traffic() -> impl Strategy<Value = Traffic> {
+pub(super) fn traffic() -> impl Strategy<Value = Traffic> {
     let lengths = prop_oneof![
         (1u32..60).prop_map(|tokens| LengthDistribution::fixed(f64::from(tokens))),
         (1u32..30, 0u32..60).prop_map(|(min, more)| LengthDistribution::uniform(f64::from(min), f64::from(min + more))),
@@ -47,7 +47,7 @@ fn traffic() -> impl Strategy<Value = Traffic> {
     )
 }
 
-fn config() -> impl Strategy<Value = SchedulerConfig> {
+pub(super) fn config() -> impl Strategy<Value = SchedulerConfig> {
     let limits = (1u32..24, prop_oneof![8u32..40, 40u32..400], prop::sample::select(vec![1u32, 4, 16]));
     (limits, 2u32..400, any::<[bool; 3]>(), prop::bool::weighted(0.2)).prop_map(
         |((max_num_seqs, max_num_batched_tokens, block_size), spare, flags, priority)| SchedulerConfig {

@@ -2,7 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use config_explorer::simulation::router::{Endpoint, LoadOptions, ROLE_LABEL, Request, Router, RouterConfig};
+use config_explorer::engine::EngineRules;
+use config_explorer::simulation::engine::{Batch, GroupAttention, KvGroup, SchedulerConfig};
+use config_explorer::simulation::router::{LoadOptions, RouterConfig};
+use config_explorer::simulation::{
+    Arrivals, Cluster, EngineGroup, EngineRole, KvTransfer, Outcome, Routing, SharedPrefix, SimulationOptions, Traffic,
+    simulate,
+};
+use config_explorer::workload::{Gaps, LengthDistribution};
 use serde_json::Value;
 
 use crate::data;
@@ -35,20 +42,43 @@ fn every_configuration_of_the_guides_loads_and_runs() {
     for (path, text) in &configs {
         let options = LoadOptions { strict: true, ..LoadOptions::default() };
         let config = RouterConfig::load(text, &options, path).unwrap();
-        let endpoint = |role: &str| Endpoint {
-            name: role.to_owned(),
-            labels: [(ROLE_LABEL.to_owned(), role.to_owned())].into(),
-            ..Endpoint::default()
-        };
-        let endpoints = ["encode", "prefill", "decode"].map(endpoint).to_vec();
-        let mut router = Router::new(&config, endpoints, 1).unwrap();
-        let prompts: &[Vec<u32>] = &[(0..1000).collect()];
-        for id in 0..3 {
-            let request = Request { id, token_count: 1000, prompt: &prompts, multimodal: true, ..Request::EMPTY };
-            let decision = router.schedule(&request, id as f64).unwrap();
-            assert!(!decision.decode.is_empty(), "{path}");
-        }
+        let outcome = run(&config);
+        assert_eq!(outcome.finished.len(), 200, "{path}: {:?}", outcome.rejected);
+        let prefilled = outcome.engines.iter().map(|engine| engine.prefilled).sum::<u32>();
+        assert_eq!(prefilled > 0, config.profiles.iter().any(|profile| profile.name == "prefill"), "{path}");
+        assert!(outcome.finished.prefix_hit_rate() > 0.3, "{path}: {}", outcome.finished.prefix_hit_rate());
     }
+}
+
+/// 200 requests of a few conversations on two replicas, or two for prefill and two for decode.
+fn run(config: &RouterConfig) -> Outcome {
+    let block_size = if config.plugins.contains_key("precise-prefix-cache-producer") { 64 } else { 16 };
+    let kv_groups = vec![KvGroup { attention: GroupAttention::Full, block_size }];
+    let scheduler = SchedulerConfig { block_size, kv_groups, ..SchedulerConfig::default() };
+    let rules = EngineRules::of_default_version().scheduler;
+    let timer = |batch: &Batch| 6e3 + 23.0 * f64::from(batch.num_tokens);
+    let group = |role| EngineGroup { role, replicas: 2, ..EngineGroup::new(scheduler.clone(), rules, timer) };
+    let disaggregates = config.profiles.iter().any(|profile| profile.name == "prefill");
+    let groups = if disaggregates {
+        vec![group(EngineRole::Prefill), group(EngineRole::Decode)]
+    } else {
+        vec![group(EngineRole::Both)]
+    };
+    let transfer = KvTransfer { bytes_per_token: 131_072.0, bandwidth_bytes_per_s: 50e9, base_latency_s: 1e-3 };
+    let traffic = Traffic {
+        input: LengthDistribution::fixed(1000.0),
+        output: LengthDistribution::fixed(20.0),
+        shared_prefix: Some(SharedPrefix { groups: 8, tokens: 700 }),
+        arrivals: Arrivals::Open { rate_per_s: 10.0, gaps: Gaps::Poisson, concurrency: None },
+        requests: 200,
+        seed: 1,
+    };
+    let cluster = Cluster {
+        groups,
+        routing: Routing::Router(Box::new(config.clone())),
+        transfer: disaggregates.then_some(transfer),
+    };
+    simulate(cluster, &traffic, &SimulationOptions::default()).unwrap()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

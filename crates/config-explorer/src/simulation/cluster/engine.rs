@@ -109,6 +109,8 @@ pub(super) struct Engine {
     /// The replica it belongs to.
     pub(super) replica: u32,
     ranks: Vec<Rank>,
+    /// When it fails, ns, the next time last.
+    pub(super) downs: Vec<u64>,
     /// Counts its lives: what was planned for an earlier one is void.
     pub(super) epoch: u32,
     phase: Phase,
@@ -149,6 +151,7 @@ impl Engine {
             group,
             replica,
             ranks: (0..ranks).map(|_| Rank::new(config, rules, exact, announces)).collect::<Result<_>>()?,
+            downs: Vec::new(),
             epoch: 0,
             phase: Phase::Idle,
             now: 0,
@@ -279,8 +282,12 @@ impl Engine {
             }
         }
         self.phase = Phase::Between;
+        let announces = gateway.follows_caches();
         for rank in &mut self.ranks {
-            report(rank, self.replica, gateway);
+            rank.reported = rank.state();
+            if announces {
+                publish(rank, self.replica, gateway);
+            }
         }
     }
 
@@ -395,7 +402,8 @@ impl Engine {
 
     /// Takes the steps ahead that only decode, up to the horizon; tells whether there were any.
     fn take_decode_run<T: StepTimer>(&mut self, context: &mut Context<'_, T>) -> bool {
-        let Self { ranks, replica, now, device_free, ends, spare, timeline, itl, .. } = self;
+        let Self { ranks, replica, downs, now, device_free, ends, spare, timeline, itl, .. } = self;
+        let fails_at = downs.last().copied().unwrap_or(u64::MAX);
         let [rank] = &mut ranks[..] else { return false };
         let run = rank.scheduler.decode_run();
         if run.steps == 0 {
@@ -407,19 +415,27 @@ impl Engine {
         let mut batch = spare.pop().unwrap_or_default();
         batch.requests.clear();
         (batch.cruising, batch.num_tokens) = (count, count);
+        let announces = context.gateway.follows_caches();
         // A step's blocks are only known after it.
         let mut pending: Option<u64> = None;
         let mut taken = 0;
         while taken < run.steps && *now < context.horizon {
-            if taken > 0 {
-                report(rank, *replica, context.gateway);
+            if announces && taken > 0 {
+                publish(rank, *replica, context.gateway);
             }
             let done = rank.scheduler.advance_decode(1, |decoded| {
                 batch.cruising_context = decoded;
                 let end = (*device_free).max(*now) + step_ns(context.timer.step_us(&batch));
+                let due = ends.front().copied().unwrap_or(end);
+                if due > fails_at {
+                    // It will never be there.
+                    return None;
+                }
                 *device_free = end;
                 // The batches in flight are all alike; only their ends differ.
-                let due = ends.front_mut().map_or(end, |oldest| std::mem::replace(oldest, end));
+                if let Some(oldest) = ends.front_mut() {
+                    *oldest = end;
+                }
                 pending = Some(due);
                 Some(due)
             });
@@ -427,6 +443,10 @@ impl Engine {
             let state = State { running: count, waiting, blocks: total - rank.scheduler.num_free_blocks() };
             timeline.advance(due, state, count);
             itl.add(due - rank.last_output, u64::from(count));
+            if due < context.horizon {
+                // Else it is not said before somebody could ask; then the core is back.
+                rank.reported = state;
+            }
             (*now, rank.last_output) = (due, due);
             taken += 1;
         }
@@ -515,10 +535,8 @@ impl Engine {
     }
 }
 
-/// What the core says of itself at the end of a step, when it publishes what happened to its cache, too
-/// (`Scheduler.update_from_output`).
-fn report(rank: &mut Rank, replica: u32, gateway: &mut Gateway) {
-    rank.reported = rank.state();
+/// At the end of a step, the core says what happened to its cache (`Scheduler.update_from_output`).
+fn publish(rank: &mut Rank, replica: u32, gateway: &mut Gateway) {
     for event in rank.scheduler.take_cache_events() {
         gateway.cache_event(replica, event);
     }

@@ -74,6 +74,7 @@ enum Event {
     Poll,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "they say independent things")]
 struct Simulation<T> {
     groups: Vec<EngineGroup<T>>,
     options: SimulationOptions,
@@ -231,8 +232,16 @@ impl<T: StepTimer> Simulation<T> {
             let ranks = if group.data_parallel.lockstep { group.data_parallel.ranks } else { 1 };
             for _ in 0..replica.cores {
                 let follows = gateway.follows_caches();
-                let (config, rules) = (&group.scheduler, group.rules);
-                engines.push(Engine::new(replica.group, at as u32, ranks, config, rules, options.exact, follows)?);
+                let config = &group.scheduler;
+                engines.push(Engine::new(
+                    replica.group,
+                    at as u32,
+                    ranks,
+                    config,
+                    group.rules,
+                    options.exact,
+                    follows,
+                )?);
             }
         }
         let follows_ranks =
@@ -289,6 +298,11 @@ impl<T: StepTimer> Simulation<T> {
             for failure in self.groups[at].failures.clone() {
                 let replica = first + failure.replica;
                 self.plan(ns(failure.down_s), Event::Down(replica));
+                let Replica { first, cores, .. } = self.replicas[replica as usize];
+                for core in first..first + cores {
+                    let downs = &mut self.engines[core as usize].downs;
+                    downs.insert(downs.partition_point(|&later| later > ns(failure.down_s)), ns(failure.down_s));
+                }
                 if failure.up_s.is_finite() {
                     self.plan(ns(failure.up_s), Event::Up(replica));
                 }
@@ -421,7 +435,6 @@ impl<T: StepTimer> Simulation<T> {
     }
 
     fn arrive(&mut self, sent: &Sent) -> Result<()> {
-        // Before the last request itself waits.
         if self.source.is_exhausted() {
             let load = |engine: &Engine| engine.load();
             let (running, waiting) =
@@ -627,6 +640,9 @@ impl<T: StepTimer> Simulation<T> {
 
     fn go_down(&mut self, replica: u32) -> Result<()> {
         let state = &mut self.replicas[replica as usize];
+        for core in state.first..state.first + state.cores {
+            self.engines[core as usize].downs.pop();
+        }
         if !std::mem::replace(&mut state.is_up, false) {
             return Ok(());
         }
@@ -651,11 +667,7 @@ impl<T: StepTimer> Simulation<T> {
             }
             match request.stage {
                 Stage::Vacant | Stage::Queued => {}
-                Stage::Prefill if request.decode != replica => {
-                    if request.prefill == replica {
-                        self.fall_back(live)?;
-                    }
-                }
+                Stage::Prefill if request.prefill == replica && request.decode != replica => self.fall_back(live)?,
                 _ if request.decode == replica || held_here => self.fail(live)?,
                 _ => {}
             }
