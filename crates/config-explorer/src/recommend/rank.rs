@@ -157,7 +157,11 @@ fn front(query: &Query<'_>, scored: &[Scored<'_>]) -> Vec<FrontPoint> {
         scored.iter().map(|scored| scored.usd_per_hour.filter(|_| priced).unwrap_or_else(|| gpus(scored))).collect();
     let times: Vec<f64> = scored.iter().map(|scored| mean_ms(&scored.sized)).collect();
     let rates: Vec<f64> = scored.iter().map(|scored| scored.max_rate).collect();
-    let front = pareto_front_of(&[(&costs, Direction::Lower), (&times, Direction::Lower), (&rates, Direction::Higher)]);
+    let front = pareto_front_of(&[
+        (&costs, Direction::Lower),
+        (&times, Direction::Lower),
+        (&rates, Direction::Higher),
+    ]);
     let mut rows = front.rows;
     rows.sort_by(|&one, &other| costs[one].total_cmp(&costs[other]).then(times[one].total_cmp(&times[other])));
     rows.into_iter()
@@ -191,7 +195,8 @@ fn role_choice(query: &Query<'_>, role: &'static str, engines: Engines<'_>) -> R
 fn recommendation(query: &Query<'_>, rank: usize, scored: &Scored<'_>) -> Result<Recommendation> {
     let fleet = &scored.sized.fleet;
     let roles = fleet.roles();
-    let choices = roles.iter().map(|(role, engines)| role_choice(query, role, *engines)).collect::<Result<Vec<_>>>()?;
+    let choices =
+        roles.iter().map(|(role, engines)| role_choice(query, role, *engines)).collect::<Result<Vec<_>>>()?;
     let predicted = estimate(&fleet.deployment(query)?, &query.traffic()?)?;
     let mut gpus: Vec<_> = choices.iter().map(|choice| choice.gpu.clone()).collect();
     gpus.dedup();

@@ -44,7 +44,8 @@ impl Place {
             ("PP", serve.pipeline_parallel_size),
             ("DP", serve.data_parallel_size),
         ];
-        let mut words: Vec<_> = sizes.iter().filter_map(|(name, size)| Some(format!("{name} {}", (*size)?))).collect();
+        let mut words: Vec<_> =
+            sizes.iter().filter_map(|(name, size)| Some(format!("{name} {}", (*size)?))).collect();
         if serve.enable_expert_parallel == Some(true) {
             words.push("EP".to_owned());
         }
@@ -95,15 +96,15 @@ impl Rejection {
         };
         let upper = |objective: &&Objective| matches!(objective.comparison, Comparison::Less | Comparison::LessOrEqual);
         let slow_idle = idle.is_some_and(|latencies| {
-            let met =
-                |objective: &Objective| objective.is_met_by(latencies.value(objective.quantity, query.output_tokens));
+            let met = |objective: &Objective| {
+                objective.is_met_by(latencies.value(objective.quantity, query.output_tokens))
+            };
             !query.objectives.0.iter().filter(upper).all(met)
         });
         let (class, detail) = if slow_idle {
             (Class::TooSlowIdle, missed(&idle))
         } else if loaded.is_none_or(|latencies| latencies.saturated) {
-            let most =
-                loaded.map(|latencies| format!("it serves {} requests/s at most", rounded(latencies.requests_per_s)));
+            let most = loaded.map(|latencies| format!("it serves {} requests/s at most", rounded(latencies.requests_per_s)));
             (Class::TooFewGpus, most)
         } else {
             (Class::TooSlowLoaded, missed(&loaded))
@@ -215,13 +216,13 @@ pub(super) fn nearest_miss(query: &Query<'_>, fleets: &[Fleet<'_>]) -> Option<Ne
     }
     let latencies = |fleet: &Fleet<'_>| fleet.latencies(query, traffic.load);
     let misses = fleets.iter().filter_map(|fleet| Some((fleet, latencies(fleet)?)));
-    let (fleet, missed) = misses.min_by(|(_, one), (_, other)| excess(query, one).total_cmp(&excess(query, other)))?;
+    let (fleet, missed) =
+        misses.min_by(|(_, one), (_, other)| excess(query, one).total_cmp(&excess(query, other)))?;
     let mut it_would_take = Vec::new();
     let Fleet::Aggregated(engines) = *fleet else { return None };
-    let enough = MORE
-        .iter()
-        .map(|times| Engines { replicas: engines.replicas * times, ..engines })
-        .find(|engines| latencies(&Fleet::Aggregated(*engines)).is_some_and(|latencies| meets(query, &latencies)));
+    let enough = MORE.iter().map(|times| Engines { replicas: engines.replicas * times, ..engines }).find(|engines| {
+        latencies(&Fleet::Aggregated(*engines)).is_some_and(|latencies| meets(query, &latencies))
+    });
     if let Some(enough) = enough {
         let (mut too_few, mut replicas) = (engines.replicas, enough.replicas);
         while replicas - too_few > 1 {
@@ -296,7 +297,10 @@ pub(super) fn neighbours(query: &Query<'_>, winner: &Scored<'_>, others: &[Score
     };
     others
         .iter()
-        .map(|other| Neighbour { configuration: fleet_name(query, &other.sized.fleet), reason: reason(other) })
+        .map(|other| Neighbour {
+            configuration: fleet_name(query, &other.sized.fleet),
+            reason: reason(other),
+        })
         .collect()
 }
 
@@ -306,10 +310,7 @@ pub(super) fn flips(query: &Query<'_>, winner: &Scored<'_>, others: &[Scored<'_>
     if let Demand::Rate(rate) = query.demand {
         let room = winner.max_rate / rate - 1.0;
         flips.push(Flip {
-            assumption: format!(
-                "{:.0} % more requests, or steps that take as much longer than predicted",
-                100.0 * room
-            ),
+            assumption: format!("{:.0} % more requests, or steps that take as much longer than predicted", 100.0 * room),
             then: "the first choice misses an objective and needs another engine".to_owned(),
         });
     }
@@ -340,3 +341,4 @@ pub(super) fn flips(query: &Query<'_>, winner: &Scored<'_>, others: &[Scored<'_>
     }
     flips
 }
+

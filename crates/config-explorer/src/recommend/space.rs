@@ -50,8 +50,7 @@ pub(super) fn candidates(query: &Query<'_>, traffic: &Traffic) -> (Vec<Candidate
         for share in 0..query.pool.len() {
             let mut try_stages = |pipelines: &[u32]| {
                 let serve = &query.variants[variant].serve;
-                let layouts =
-                    layouts(serve, &query.variants[variant].model.architecture, &query.pool[share], pipelines);
+                let layouts = layouts(serve, &query.variants[variant].model.architecture, &query.pool[share], pipelines);
                 let tried: Vec<_> =
                     layouts.into_par_iter().map(|serve| candidate(query, traffic, variant, share, serve)).collect();
                 let runs = tried.iter().any(Result::is_ok);
@@ -79,9 +78,13 @@ fn has_experts(architecture: &Architecture) -> bool {
 ///
 /// Data parallelism inside an engine is tried for experts only, where ranks share them: for others it is what replicas
 /// are.
-fn layouts(serve: &ServeArgs, architecture: &Architecture, share: &PoolShare<'_>, pipelines: &[u32]) -> Vec<ServeArgs> {
-    let powers =
-        || std::iter::successors(Some(1_u32), |size| size.checked_mul(2)).take_while(|size| *size <= share.gpus);
+fn layouts(
+    serve: &ServeArgs,
+    architecture: &Architecture,
+    share: &PoolShare<'_>,
+    pipelines: &[u32],
+) -> Vec<ServeArgs> {
+    let powers = || std::iter::successors(Some(1_u32), |size| size.checked_mul(2)).take_while(|size| *size <= share.gpus);
     let open = |given: Option<NonZeroU32>, sizes: Vec<u32>| given.map_or(sizes, |given| vec![given.get()]);
     let experts = has_experts(architecture);
     let tensors = open(serve.tensor_parallel_size, powers().collect());
