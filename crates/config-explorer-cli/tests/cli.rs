@@ -462,6 +462,21 @@ fn kernel_tables_that_are_not_there() {
 }
 
 #[test]
+fn recommendations() {
+    let qwen = "recommend Qwen/Qwen3-32B --offline --input-len 1000 --output-len 300 --engine vllm@0.19.1";
+    snapshot!(
+        "recommend",
+        &format!("{qwen} --gpus H100:16,H200:8 --rate 20 --slo ttft:p99<2s;tpot:mean<40ms --explain")
+    );
+    snapshot!("recommend_csv", &format!("{qwen} --gpus H100:8 --users 64 --disaggregation always -o csv"));
+    snapshot!("recommend_too_few", &format!("{qwen} --gpus H100:4 --rate 100 --slo ttft:p95<1s"));
+    snapshot!("recommend_nothing_fits", &format!("{qwen} --gpus L40S:1 --rate 0.1"));
+    snapshot!("recommend_wrong_pool", &format!("{qwen} --gpus H100 --rate 1"));
+    snapshot!("recommend_wrong_objective", &format!("{qwen} --gpus H100:8 --rate 1 --slo ttft<2s"));
+    snapshot!("recommend_zero_rate", &format!("{qwen} --gpus H100:8 --rate 0"));
+}
+
+#[test]
 fn a_curve_is_drawn_in_every_format() {
     let program = Program::new();
     for (name, start) in [("a.svg", b"<svg".as_slice()), ("a.png", b"\x89PNG"), ("a.html", b"<!doctype html>")] {

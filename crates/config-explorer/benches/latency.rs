@@ -5,7 +5,7 @@ use config_explorer::engine::{EngineRules, EngineSettings, ServeArgs};
 use config_explorer::hardware::Accelerators;
 use config_explorer::latency::{Calibration, Chunk, Decodes, StepTimes};
 use config_explorer::memory::PlanRequest;
-use config_explorer::model::{ModelFiles, ModelSource, Tensors, catalogue};
+use config_explorer::model::{ModelFiles, catalogue};
 use config_explorer::serving::{Engine, Load, Traffic, operating_point};
 use divan::{Bencher, black_box};
 
@@ -20,18 +20,8 @@ fn traffic(load: Load) -> Traffic {
 }
 
 fn engine(id: &str) -> Engine {
-    let entry = catalogue::find(id).unwrap();
-    let files = ModelFiles {
-        id: id.to_owned(),
-        revision: None,
-        source: ModelSource::Catalogue,
-        config_place: id.to_owned(),
-        config: entry.config().to_owned(),
-        hf_quant_config: entry.hf_quant_config().map(str::to_owned),
-        tensors: Tensors::default(),
-        warnings: Vec::new(),
-    };
-    let (model, rules) = (files.into_model().unwrap(), EngineRules::of_default_version());
+    let (model, rules) =
+        (ModelFiles::from(catalogue::find(id).unwrap()).into_model().unwrap(), EngineRules::of_default_version());
     let accelerator = Accelerators::built_in().find("H200").unwrap();
     let (args, total_gib) = (ServeArgs::default(), accelerator.memory_gib);
     let settings = EngineSettings::resolve(&args, &rules, &model.architecture, total_gib, &accelerator.name).unwrap();

@@ -4,7 +4,7 @@ use config_explorer::deployment::{Nodes, Parallelism};
 use config_explorer::engine::{EngineRules, EngineSettings, ServeArgs};
 use config_explorer::hardware::Accelerators;
 use config_explorer::memory::{self, PlanRequest};
-use config_explorer::model::{Model, ModelFiles, ModelSource, Tensors, catalogue, parse_config};
+use config_explorer::model::{Model, ModelFiles, catalogue, parse_config};
 use divan::{Bencher, black_box};
 
 const MODELS: [&str; 2] = ["Qwen/Qwen3-32B", "deepseek-ai/DeepSeek-V3"];
@@ -14,18 +14,7 @@ fn main() {
 }
 
 fn model(id: &str) -> Model {
-    let entry = catalogue::find(id).unwrap();
-    let files = ModelFiles {
-        id: id.to_owned(),
-        revision: None,
-        source: ModelSource::Catalogue,
-        config_place: id.to_owned(),
-        config: entry.config().to_owned(),
-        hf_quant_config: entry.hf_quant_config().map(str::to_owned),
-        tensors: Tensors::default(),
-        warnings: Vec::new(),
-    };
-    files.into_model().unwrap()
+    ModelFiles::from(catalogue::find(id).unwrap()).into_model().unwrap()
 }
 
 /// A request for this model on an H100 node.

@@ -6,23 +6,13 @@ use config_explorer::deployment::{Nodes, Parallelism};
 use config_explorer::engine::{Core, EngineRules, EngineSettings, ServeArgs, Version};
 use config_explorer::hardware::{Accelerator, Accelerators};
 use config_explorer::memory::{ExplainStep, MemoryPlan, PlanRequest, explain, plan, suggest};
-use config_explorer::model::{Architecture, DType, Model, ModelFiles, ModelSource, Tensors, catalogue};
+use config_explorer::model::{Architecture, DType, Model, ModelFiles, catalogue};
 use proptest::prelude::*;
 
 static MODELS: LazyLock<Vec<Model>> = LazyLock::new(|| catalogue::all().map(model).collect());
 
 fn model(entry: catalogue::CatalogueModel) -> Model {
-    let files = ModelFiles {
-        config_place: entry.id.clone(),
-        config: entry.config().to_owned(),
-        hf_quant_config: entry.hf_quant_config().map(str::to_owned),
-        id: entry.id,
-        revision: None,
-        source: ModelSource::Catalogue,
-        tensors: Tensors::default(),
-        warnings: Vec::new(),
-    };
-    files.into_model().unwrap()
+    ModelFiles::from(entry).into_model().unwrap()
 }
 
 /// Checkpoints that store the head, although it is the embedding.

@@ -3,24 +3,13 @@
 use config_explorer::engine::{EngineRules, ServeArgs};
 use config_explorer::hardware::{Accelerators, Prices};
 use config_explorer::latency::Calibration;
-use config_explorer::model::{Model, ModelFiles, ModelSource, Tensors, catalogue};
+use config_explorer::model::{Model, ModelFiles, catalogue};
 use config_explorer::recommend::{
     Demand, Disaggregation, Layout, PoolShare, Query, RankBy, Recommendations, Variant, recommend,
 };
 
 fn model(id: &str) -> Model {
-    let entry = catalogue::find(id).unwrap();
-    let files = ModelFiles {
-        id: id.to_owned(),
-        revision: None,
-        source: ModelSource::Catalogue,
-        config_place: id.to_owned(),
-        config: entry.config().to_owned(),
-        hf_quant_config: entry.hf_quant_config().map(str::to_owned),
-        tensors: Tensors::default(),
-        warnings: Vec::new(),
-    };
-    files.into_model().unwrap()
+    ModelFiles::from(catalogue::find(id).unwrap()).into_model().unwrap()
 }
 
 /// Asks for Qwen3-32B with prompts of 1,000 tokens and outputs of 300, after `change`.

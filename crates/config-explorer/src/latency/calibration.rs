@@ -139,7 +139,7 @@ impl EngineTime {
     /// Value without measurements (the reference's round constants).
     pub fn neutral_us(self) -> f64 {
         match self {
-            Self::Step => 300.0,
+            Self::Step | Self::RequestPerStream => 300.0,
             Self::StepPerSequence => 2.0,
             Self::SynchronousStep => 1200.0,
             Self::SynchronousPerSequence => 6.0,
@@ -147,7 +147,6 @@ impl EngineTime {
             Self::EagerExperts => 60.0,
             Self::Elementwise | Self::RequestPerToken => 2.5,
             Self::Request => 12_000.0,
-            Self::RequestPerStream => 300.0,
             Self::RoutingEvenness => 1.0,
         }
     }

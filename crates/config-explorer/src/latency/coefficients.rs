@@ -64,6 +64,7 @@ pub(super) struct DecodeCurves {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "a field is a key of the file: the width of a head")]
 pub(super) struct PrefillCurves {
     pub(super) head_64: PrefillCurve,
     pub(super) head_128: PrefillCurve,

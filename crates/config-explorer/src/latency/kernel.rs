@@ -51,6 +51,7 @@ impl OperatorTime {
     }
 
     /// `times` of it.
+    #[must_use]
     pub fn scaled(self, times: f64) -> Self {
         Self {
             floor_us: self.floor_us * times,
@@ -124,6 +125,7 @@ fn p_norm(a: f64, b: f64, rho: f64) -> f64 {
 
 /// The fused experts of a layer on one rank.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(clippy::struct_field_names, reason = "the field's own terms")]
 pub(super) struct Experts {
     /// Memory of the time is per distinct expert and per token; compute per token.
     pub(super) roofline: Roofline,

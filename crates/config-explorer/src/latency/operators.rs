@@ -250,6 +250,7 @@ impl Lowering<'_> {
         *all += count;
     }
 
+    #[expect(clippy::float_cmp, reason = "windows are whole numbers")]
     fn decode(&mut self, window: Option<u64>, us_per_token: f64) {
         let mixers = &mut self.operators.mixers;
         match window.map(|window| window as f64) {
@@ -261,6 +262,7 @@ impl Lowering<'_> {
         }
     }
 
+    #[expect(clippy::float_cmp, reason = "the same layers give the same bits")]
     fn prefill(&mut self, reach: f64, us_per_pair: f64, half_length: f64) {
         let kernels = &mut self.operators.mixers.prefill_kernels;
         match kernels.iter_mut().find(|known| known.reach == reach && known.half_length == half_length) {
@@ -270,6 +272,7 @@ impl Lowering<'_> {
     }
 
     /// Latent attention, over all tokens or over those an indexer selects; `Some(None)`: an earlier layer's selection.
+    #[expect(clippy::option_option, reason = "dense, sparse by an indexer of its own, sparse by an earlier one's")]
     fn latent(&mut self, mla: &Mla, sparse: Option<Option<&SparseIndexer>>, format: Format, count: f64) {
         let heads = self.share(mla.query_heads);
         let [latent, nope, rope, value] =
@@ -413,6 +416,7 @@ impl Lowering<'_> {
         self.gemm(name, count, self.hidden, slice, format);
     }
 
+    #[expect(clippy::float_cmp, reason = "widths are whole numbers")]
     fn moe(&mut self, moe: &Moe, formats: LayerFormats, count: f64) {
         let data = f64::from(self.parallelism.data());
         let ranks = f64::from(self.parallelism.expert_ranks());

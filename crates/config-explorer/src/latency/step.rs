@@ -319,6 +319,7 @@ pub fn breakdown(configuration: &Configuration<'_>, decodes: Decodes, chunks: &[
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "whole numbers, and sums of them")]
 mod tests {
     use super::*;
 

@@ -52,6 +52,21 @@ impl Model {
     }
 }
 
+impl From<catalogue::CatalogueModel> for ModelFiles {
+    fn from(model: catalogue::CatalogueModel) -> Self {
+        Self {
+            config_place: format!("catalogue entry {}", model.id),
+            config: model.config().to_owned(),
+            hf_quant_config: model.hf_quant_config().map(str::to_owned),
+            id: model.id,
+            revision: None,
+            source: ModelSource::Catalogue,
+            tensors: Tensors::default(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
 impl ModelFiles {
     /// Finds a model and reads its files and headers.
     pub fn find(model: &str, options: &LoadOptions) -> Result<Self> {
@@ -179,11 +194,8 @@ impl Search<'_> {
         match catalogue::find(self.id.as_str()) {
             // The catalogue has one revision of a model, and does not know which.
             Some(model) if self.options.revision.is_none() => Ok(ModelFiles {
-                config_place: format!("catalogue entry {}", model.id),
-                config: model.config().to_owned(),
-                hf_quant_config: model.hf_quant_config().map(str::to_owned),
                 warnings: vec![format!("described by the built-in catalogue ({failure})")],
-                ..self.empty(ModelSource::Catalogue)
+                ..model.into()
             }),
             _ => Err(failure),
         }

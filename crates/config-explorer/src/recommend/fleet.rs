@@ -97,9 +97,12 @@ fn limits_rate(objective: &Objective) -> bool {
 fn is_quick_enough(query: &Query<'_>, latencies: &Latencies) -> bool {
     let value = |quantity| latencies.value(quantity, query.output_tokens);
     !latencies.saturated
-        && query.objectives.0.iter().filter(|objective| !limits_rate(objective)).all(|objective| {
-            objective.is_met_by(value(objective.quantity))
-        })
+        && query
+            .objectives
+            .0
+            .iter()
+            .filter(|objective| !limits_rate(objective))
+            .all(|objective| objective.is_met_by(value(objective.quantity)))
 }
 
 /// All objectives are met, and the load is carried.

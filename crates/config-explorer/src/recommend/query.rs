@@ -119,7 +119,7 @@ impl Query<'_> {
     }
 }
 
-impl<'a> Variant<'a> {
+impl Variant<'_> {
     /// This variant once for each value of a flag: `max-num-seqs=64,256`. A switch takes `true` and `false`.
     ///
     /// # Errors

@@ -16,6 +16,9 @@ use crate::memory::plan;
 use crate::reports::Direction;
 use crate::serving::{Prediction, estimate};
 
+/// Neighbours of the first choice that are told: as many as fit on a screen.
+const NEIGHBOURS: usize = 8;
+
 /// A fleet that meets the objectives, with all it is ranked by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scored<'a> {
@@ -76,8 +79,6 @@ pub fn recommend(query: &Query<'_>) -> Result<Recommendations> {
         .enumerate()
         .map(|(index, scored)| recommendation(query, index + 1, scored))
         .collect::<Result<Vec<_>>>()?;
-    // As many as fit on a screen.
-    const NEIGHBOURS: usize = 8;
     let (neighbours, flips) = match distinct.split_first() {
         Some((winner, others)) => {
             (neighbours(query, winner, &others[..others.len().min(NEIGHBOURS)]), flips(query, winner, others))
@@ -157,11 +158,7 @@ fn front(query: &Query<'_>, scored: &[Scored<'_>]) -> Vec<FrontPoint> {
         scored.iter().map(|scored| scored.usd_per_hour.filter(|_| priced).unwrap_or_else(|| gpus(scored))).collect();
     let times: Vec<f64> = scored.iter().map(|scored| mean_ms(&scored.sized)).collect();
     let rates: Vec<f64> = scored.iter().map(|scored| scored.max_rate).collect();
-    let front = pareto_front_of(&[
-        (&costs, Direction::Lower),
-        (&times, Direction::Lower),
-        (&rates, Direction::Higher),
-    ]);
+    let front = pareto_front_of(&[(&costs, Direction::Lower), (&times, Direction::Lower), (&rates, Direction::Higher)]);
     let mut rows = front.rows;
     rows.sort_by(|&one, &other| costs[one].total_cmp(&costs[other]).then(times[one].total_cmp(&times[other])));
     rows.into_iter()
@@ -195,8 +192,7 @@ fn role_choice(query: &Query<'_>, role: &'static str, engines: Engines<'_>) -> R
 fn recommendation(query: &Query<'_>, rank: usize, scored: &Scored<'_>) -> Result<Recommendation> {
     let fleet = &scored.sized.fleet;
     let roles = fleet.roles();
-    let choices =
-        roles.iter().map(|(role, engines)| role_choice(query, role, *engines)).collect::<Result<Vec<_>>>()?;
+    let choices = roles.iter().map(|(role, engines)| role_choice(query, role, *engines)).collect::<Result<Vec<_>>>()?;
     let predicted = estimate(&fleet.deployment(query)?, &query.traffic()?)?;
     let mut gpus: Vec<_> = choices.iter().map(|choice| choice.gpu.clone()).collect();
     gpus.dedup();

@@ -44,8 +44,7 @@ impl Place {
             ("PP", serve.pipeline_parallel_size),
             ("DP", serve.data_parallel_size),
         ];
-        let mut words: Vec<_> =
-            sizes.iter().filter_map(|(name, size)| Some(format!("{name} {}", (*size)?))).collect();
+        let mut words: Vec<_> = sizes.iter().filter_map(|(name, size)| Some(format!("{name} {}", (*size)?))).collect();
         if serve.enable_expert_parallel == Some(true) {
             words.push("EP".to_owned());
         }
@@ -73,7 +72,7 @@ pub(super) struct Rejection {
 }
 
 impl Rejection {
-    pub(super) fn new(class: Class, place: &Place, detail: String) -> Self {
+    pub(super) fn new(class: Class, place: &Place, detail: &str) -> Self {
         Self { class, example: format!("{}: {detail}", place.0) }
     }
 
@@ -96,15 +95,15 @@ impl Rejection {
         };
         let upper = |objective: &&Objective| matches!(objective.comparison, Comparison::Less | Comparison::LessOrEqual);
         let slow_idle = idle.is_some_and(|latencies| {
-            let met = |objective: &Objective| {
-                objective.is_met_by(latencies.value(objective.quantity, query.output_tokens))
-            };
+            let met =
+                |objective: &Objective| objective.is_met_by(latencies.value(objective.quantity, query.output_tokens));
             !query.objectives.0.iter().filter(upper).all(met)
         });
         let (class, detail) = if slow_idle {
             (Class::TooSlowIdle, missed(&idle))
         } else if loaded.is_none_or(|latencies| latencies.saturated) {
-            let most = loaded.map(|latencies| format!("it serves {} requests/s at most", rounded(latencies.requests_per_s)));
+            let most =
+                loaded.map(|latencies| format!("it serves {} requests/s at most", rounded(latencies.requests_per_s)));
             (Class::TooFewGpus, most)
         } else {
             (Class::TooSlowLoaded, missed(&loaded))
@@ -216,13 +215,13 @@ pub(super) fn nearest_miss(query: &Query<'_>, fleets: &[Fleet<'_>]) -> Option<Ne
     }
     let latencies = |fleet: &Fleet<'_>| fleet.latencies(query, traffic.load);
     let misses = fleets.iter().filter_map(|fleet| Some((fleet, latencies(fleet)?)));
-    let (fleet, missed) =
-        misses.min_by(|(_, one), (_, other)| excess(query, one).total_cmp(&excess(query, other)))?;
+    let (fleet, closest) = misses.min_by(|(_, one), (_, other)| excess(query, one).total_cmp(&excess(query, other)))?;
     let mut it_would_take = Vec::new();
     let Fleet::Aggregated(engines) = *fleet else { return None };
-    let enough = MORE.iter().map(|times| Engines { replicas: engines.replicas * times, ..engines }).find(|engines| {
-        latencies(&Fleet::Aggregated(*engines)).is_some_and(|latencies| meets(query, &latencies))
-    });
+    let enough = MORE
+        .iter()
+        .map(|times| Engines { replicas: engines.replicas * times, ..engines })
+        .find(|engines| latencies(&Fleet::Aggregated(*engines)).is_some_and(|latencies| meets(query, &latencies)));
     if let Some(enough) = enough {
         let (mut too_few, mut replicas) = (engines.replicas, enough.replicas);
         while replicas - too_few > 1 {
@@ -241,15 +240,15 @@ pub(super) fn nearest_miss(query: &Query<'_>, fleets: &[Fleet<'_>]) -> Option<Ne
         }
     }
     for objective in &query.objectives.0 {
-        let value = missed.value(objective.quantity, query.output_tokens);
+        let value = closest.value(objective.quantity, query.output_tokens);
         if let Some(value) = value.filter(|value| !objective.is_met_by(Some(*value))) {
             it_would_take.push(format!("{} instead of {}", rounded(value), objective));
         }
     }
     Some(NearestMiss {
         configuration: fleet_name(query, fleet),
-        margin: margins(query, &missed, Worse::NONE),
-        saturated: missed.saturated,
+        margin: margins(query, &closest, Worse::NONE),
+        saturated: closest.saturated,
         it_would_take,
     })
 }
@@ -297,10 +296,7 @@ pub(super) fn neighbours(query: &Query<'_>, winner: &Scored<'_>, others: &[Score
     };
     others
         .iter()
-        .map(|other| Neighbour {
-            configuration: fleet_name(query, &other.sized.fleet),
-            reason: reason(other),
-        })
+        .map(|other| Neighbour { configuration: fleet_name(query, &other.sized.fleet), reason: reason(other) })
         .collect()
 }
 
@@ -310,7 +306,10 @@ pub(super) fn flips(query: &Query<'_>, winner: &Scored<'_>, others: &[Scored<'_>
     if let Demand::Rate(rate) = query.demand {
         let room = winner.max_rate / rate - 1.0;
         flips.push(Flip {
-            assumption: format!("{:.0} % more requests, or steps that take as much longer than predicted", 100.0 * room),
+            assumption: format!(
+                "{:.0} % more requests, or steps that take as much longer than predicted",
+                100.0 * room
+            ),
             then: "the first choice misses an objective and needs another engine".to_owned(),
         });
     }
@@ -319,26 +318,22 @@ pub(super) fn flips(query: &Query<'_>, winner: &Scored<'_>, others: &[Scored<'_>
         let names: Vec<_> = roles.iter().map(|(_, e)| &query.pool[e.candidate.share].accelerator.name).collect();
         names.iter().all(|name| *name == names[0]).then(|| names[0].clone())
     };
-    let ours = accelerator(winner);
+    // The best of each other accelerator: the highest price that would do.
+    let mut told = vec![accelerator(winner)];
     for other in others {
-        let (theirs, Some(our_usd), Some(their_usd)) = (accelerator(other), winner.usd_per_hour, other.usd_per_hour)
-        else {
-            continue;
-        };
-        if theirs.is_none() || theirs == ours || flips.iter().any(|flip| Some(&flip.then) == theirs.as_ref()) {
-            continue;
-        }
-        let price = our_usd / f64::from(other.sized.fleet.gpus());
-        let name = theirs.unwrap_or_default();
+        let (Some(our_usd), Some(their_usd)) = (winner.usd_per_hour, other.usd_per_hour) else { continue };
+        let theirs = accelerator(other);
+        let Some(name) = theirs.clone().filter(|_| !told.contains(&theirs)) else { continue };
+        told.push(theirs);
+        let gpus = f64::from(other.sized.fleet.gpus());
         flips.push(Flip {
             assumption: format!(
                 "an hour of {name} below {} instead of {}",
-                dollars(price),
-                dollars(their_usd / f64::from(other.sized.fleet.gpus()))
+                dollars(our_usd / gpus),
+                dollars(their_usd / gpus)
             ),
             then: fleet_name(query, &other.sized.fleet),
         });
     }
     flips
 }
-

@@ -50,7 +50,8 @@ pub(super) fn candidates(query: &Query<'_>, traffic: &Traffic) -> (Vec<Candidate
         for share in 0..query.pool.len() {
             let mut try_stages = |pipelines: &[u32]| {
                 let serve = &query.variants[variant].serve;
-                let layouts = layouts(serve, &query.variants[variant].model.architecture, &query.pool[share], pipelines);
+                let layouts =
+                    layouts(serve, &query.variants[variant].model.architecture, &query.pool[share], pipelines);
                 let tried: Vec<_> =
                     layouts.into_par_iter().map(|serve| candidate(query, traffic, variant, share, serve)).collect();
                 let runs = tried.iter().any(Result::is_ok);
@@ -78,13 +79,9 @@ fn has_experts(architecture: &Architecture) -> bool {
 ///
 /// Data parallelism inside an engine is tried for experts only, where ranks share them: for others it is what replicas
 /// are.
-fn layouts(
-    serve: &ServeArgs,
-    architecture: &Architecture,
-    share: &PoolShare<'_>,
-    pipelines: &[u32],
-) -> Vec<ServeArgs> {
-    let powers = || std::iter::successors(Some(1_u32), |size| size.checked_mul(2)).take_while(|size| *size <= share.gpus);
+fn layouts(serve: &ServeArgs, architecture: &Architecture, share: &PoolShare<'_>, pipelines: &[u32]) -> Vec<ServeArgs> {
+    let powers =
+        || std::iter::successors(Some(1_u32), |size| size.checked_mul(2)).take_while(|size| *size <= share.gpus);
     let open = |given: Option<NonZeroU32>, sizes: Vec<u32>| given.map_or(sizes, |given| vec![given.get()]);
     let experts = has_experts(architecture);
     let tensors = open(serve.tensor_parallel_size, powers().collect());
@@ -148,26 +145,26 @@ fn candidate(
     mut serve: ServeArgs,
 ) -> Result<Candidate, Rejection> {
     let place = Place::of(query, variant, share, &serve);
-    let wrong = |error: crate::Error| Rejection::new(Class::CannotRun, &place, error.to_string());
+    let wrong = |error: crate::Error| Rejection::new(Class::CannotRun, &place, &error.to_string());
     let mut request = plan_request(query, variant, share, &serve).map_err(wrong)?;
     let planned = plan(&request);
     if !planned.fits {
         let needed = (traffic.input_tokens + traffic.output_tokens).ceil() as u64;
         let reason = planned.reason.unwrap_or_default();
         if planned.memory_per_gpu.is_none() {
-            return Err(Rejection::new(Class::CannotRun, &place, reason));
+            return Err(Rejection::new(Class::CannotRun, &place, &reason));
         }
         // Where the model's own limit does not fit but these requests do, the command says which length it starts with.
         let length = whole_length(planned.max_model_len_that_fits);
         if serve.max_model_len.is_some() || length < needed {
-            return Err(Rejection::new(Class::DoesNotFit, &place, reason));
+            return Err(Rejection::new(Class::DoesNotFit, &place, &reason));
         }
         serve.max_model_len = NonZeroU64::new(length).map(MaxModelLen::Tokens);
         request = plan_request(query, variant, share, &serve).map_err(wrong)?;
     }
     let engine = Engine::new(&request, traffic).map_err(wrong)?;
     if let Capacity::DoesNotFit { reason } = &engine.capacity {
-        return Err(Rejection::new(Class::DoesNotFit, &place, reason.clone()));
+        return Err(Rejection::new(Class::DoesNotFit, &place, reason));
     }
     let step = StepTimes::compile(&engine.configuration(query.calibration));
     Ok(Candidate { variant, share, serve, engine, step })

@@ -25,6 +25,7 @@ pub(super) struct Lane<'a> {
 
 /// Costs of steps with a number of running sequences, at least one, us.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "the unit")]
 pub(super) struct Costs {
     /// A step that only decodes.
     pub(super) decode_us: f64,

@@ -11,6 +11,9 @@ const SPREAD: f64 = 0.22;
 /// Prompts that meet in a step, against those of Poisson arrivals.
 const MEETING: f64 = 1.2;
 
+/// Beyond this many waves the starts no longer matter.
+const WAVES_MAX: f64 = 24.0;
+
 /// Steady state of a lane, us.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Steady {
@@ -83,8 +86,6 @@ fn waits(
         let beside = (MEETING * rate * (phase_us + costs.decode_us + costs.prompt_us)).min(most);
         (phase_us, beside * costs.packed_us + ((running * costs.packed_us - width_us) / 2.0).max(0.0))
     };
-    // Beyond this many waves the starts no longer matter.
-    const WAVES_MAX: f64 = 24.0;
     match waves.map(|waves| (waves - 1.0).round()) {
         None => after(None),
         Some(later) if later < 1.0 => after(Some(1.0)),

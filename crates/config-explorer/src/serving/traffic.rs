@@ -2,6 +2,10 @@
 
 use crate::{Error, Result};
 
+/// Longest length: longer than any context, and short enough to keep every product finite. The most of a load likewise.
+const TOKENS_MAX: f64 = 1e9;
+const LOAD_MAX: f64 = 1e9;
+
 /// How requests arrive.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Load {
@@ -47,9 +51,6 @@ impl Traffic {
     pub fn new(input_tokens: f64, output_tokens: f64, prefix_hit_rate: f64, load: Load) -> Result<Self> {
         let invalid =
             |setting: &str, reason: String| Err(Error::InvalidSetting { setting: setting.to_owned(), reason });
-        // Longer than any context; keeps every product finite.
-        const TOKENS_MAX: f64 = 1e9;
-        const LOAD_MAX: f64 = 1e9;
         for (setting, tokens) in [("--input-len", input_tokens), ("--output-len", output_tokens)] {
             if !(1.0..=TOKENS_MAX).contains(&tokens) {
                 return invalid(setting, format!("{tokens} must be at least 1 token"));

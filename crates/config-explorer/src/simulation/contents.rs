@@ -133,6 +133,7 @@ impl Prompt {
 
 /// Where the contents come from.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(super) enum Contents {
     Drawn { classes: Vec<Class>, which: Draws, system_tokens: u32, first_text: u32, ends: u32 },
     Trace { trace: Arc<Trace>, priorities: Vec<i32> },
@@ -162,6 +163,7 @@ struct Groups {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_field_names, reason = "the field's own term")]
 struct Turns {
     turns: Numbers,
     think_time_s: Numbers,

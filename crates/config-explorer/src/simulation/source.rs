@@ -50,6 +50,7 @@ impl Sent {
 
 /// When sessions start.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Clock {
     /// Time of the next arrival and, where the number of sessions under way is limited, since when each place is free.
     /// All ns.
@@ -300,14 +301,14 @@ mod tests {
         Source::new(&Traffic { workload, trace: None, seed: 5 }).unwrap()
     }
 
-    fn clients(clients: u32) -> Option<Arrivals> {
-        Some(Arrivals::Closed { clients, think_time_s: LengthDistribution::uniform(0.0, 2.0).into() })
+    fn clients(clients: u32) -> Arrivals {
+        Arrivals::Closed { clients, think_time_s: LengthDistribution::uniform(0.0, 2.0).into() }
     }
 
     fn sessions() -> WorkloadSpec {
         WorkloadSpec {
             requests: Some(200),
-            arrivals: clients(3),
+            arrivals: Some(clients(3)),
             system_prompt_tokens: 10,
             input: Some(LengthDistribution::uniform(5.0, 50.0).into()),
             output: Some(LengthDistribution::lognormal(20.0, 20.0).into()),
@@ -389,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_failed_request_ends_its_session() {
-        let mut source = source(WorkloadSpec { arrivals: clients(1), ..sessions() });
+        let mut source = source(WorkloadSpec { arrivals: Some(clients(1)), ..sessions() });
         let mut sessions = Vec::new();
         while let Some(ready) = source.next_time() {
             let sent = source.take(ready).unwrap();
@@ -417,7 +418,7 @@ mod tests {
         assert_eq!(cycle.len(), 25);
         let once = served(source(of(schedule(&[stage(5.0, 1.0)], false))), |_| 1);
         assert_eq!(once.len(), 5);
-        let closed = served(source(of(clients(2))), |_| 500_000_000);
+        let closed = served(source(of(Some(clients(2)))), |_| 500_000_000);
         assert!((5..20).contains(&closed.len()) && closed.iter().all(|sent| sent.time < 10_000_000_000));
         let few = served(source(WorkloadSpec { sessions: Some(4), ..sessions() }), |_| 1);
         assert_eq!(by_session(&few).len(), 4);

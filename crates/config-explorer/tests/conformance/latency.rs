@@ -219,7 +219,7 @@ fn every_config_has_an_estimate_on_every_accelerator_it_fits_on() {
     let mut refused: BTreeMap<String, String> = BTreeMap::new();
     for id in models(&folder) {
         let model = load(&folder, &id);
-        for accelerator in Accelerators::built_in().iter() {
+        for accelerator in Accelerators::built_in() {
             let found = [1, 2, 4, 8].into_iter().find_map(|tensor| predict(&model, accelerator, tensor).transpose());
             match found {
                 Some(Ok(prediction)) => {

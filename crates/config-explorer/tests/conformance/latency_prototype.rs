@@ -23,7 +23,7 @@ fn number(value: &Value, fields: &[&str]) -> f64 {
     fields.iter().find_map(|field| value[field].as_f64()).unwrap_or(0.0)
 }
 
-/// floor + [(fixed + per_token M)^rho + (compute M)^rho]^(1/rho), `count` times.
+/// `floor + [(fixed + per_token M)^rho + (compute M)^rho]^(1/rho)`, `count` times.
 struct Gemm {
     floor: f64,
     fixed: f64,
@@ -40,6 +40,7 @@ impl Gemm {
     }
 }
 
+#[expect(clippy::struct_field_names, reason = "the field's own term")]
 struct Experts {
     curve: Value,
     experts: f64,

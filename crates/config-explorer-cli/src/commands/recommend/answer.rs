@@ -41,7 +41,10 @@ fn dollars(usd: Option<f64>) -> String {
 }
 
 fn milliseconds(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") })
+    value.map_or_else(
+        || "-".to_owned(),
+        |value| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") },
+    )
 }
 
 impl Answer for RecommendAnswer {
@@ -113,7 +116,11 @@ impl RecommendAnswer {
             }
             for role in &best.roles {
                 let name = if role.role == "both" { String::new() } else { format!("{}: ", role.role) };
-                let engines = if role.replicas == 1 { "one engine".to_owned() } else { format!("{} engines, each", role.replicas) };
+                let engines = if role.replicas == 1 {
+                    "one engine".to_owned()
+                } else {
+                    format!("{} engines, each", role.replicas)
+                };
                 writeln!(text, "\n{name}{engines} with\n  {}", role.command)?;
             }
             for warning in &best.predicted.warnings {

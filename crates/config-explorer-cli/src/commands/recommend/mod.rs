@@ -159,7 +159,9 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         input_tokens: f64::from(arguments.input_len),
         output_tokens: f64::from(arguments.output_len),
         prefix_hit_rate: arguments.prefix_hit_rate,
-        demand: arguments.users.map_or(Demand::Rate(arguments.rate.unwrap_or(0.0)), |users| Demand::Users(users.into())),
+        demand: arguments
+            .users
+            .map_or(Demand::Rate(arguments.rate.unwrap_or(0.0)), |users| Demand::Users(users.into())),
         objectives: arguments.slo.clone(),
         rank_by: arguments.objective.into(),
         disaggregation: arguments.disaggregation.into(),

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use config_explorer::engine::EngineRules;
+use config_explorer::hardware::Prices;
 use config_explorer::latency::Calibration;
 use config_explorer::serving::Prediction;
 use config_explorer::validate::latency::{
-    LatencyAccuracy, LeaveOut, MeasuredModels, MeasuredRuns, Method, RankingAccuracy, RelativeErrors, Scored,
-    predict_unseen,
+    ChoiceAccuracy, LatencyAccuracy, LeaveOut, MeasuredModels, MeasuredRuns, Method, RankingAccuracy, RelativeErrors,
+    Scored, predict_unseen,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -80,6 +81,8 @@ pub(crate) struct LatencyAnswer {
     accuracy: Vec<LatencyAccuracy>,
     /// Whether configurations are put in the measured order.
     ranking: RankingAccuracy,
+    /// Whether the cheapest configuration within objectives is found.
+    choice: ChoiceAccuracy,
     #[serde(skip)]
     columns: Vec<String>,
 }
@@ -167,11 +170,16 @@ impl LatencyAnswer {
             choice_spearman,
             best_among_top_3_percent,
         } = self.ranking;
+        let ChoiceAccuracy { choices: choices_made, top_1_percent, top_3_percent, meets_percent, regret_percent } =
+            self.choice;
         format!(
             "Ranking: Spearman within a workload (model and lengths; median of {workloads}) TPOT {tpot_spearman:.3}, TTFT \
              {ttft_spearman:.3}, throughput per GPU {throughput_spearman:.3}; among the configurations at one concurrency \
              (median of {choices} choices) throughput per GPU {choice_spearman:.3}, and the measured best is among the \
-             first three in {best_among_top_3_percent:.0} %."
+             first three in {best_among_top_3_percent:.0} %.\n\nRecommending the cheapest within objectives on mean TPOT \
+             and TTFT (their measured quartiles in the workload; {choices_made} choices): the measured cheapest is the first \
+             choice in {top_1_percent:.0} %, among the first three in {top_3_percent:.0} %; the first choice meets the \
+             objectives in {meets_percent:.0} %, and then costs {regret_percent:.1} % more in the mean."
         )
     }
 
@@ -248,6 +256,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         .collect();
     let accuracy = LatencyAccuracy::by_group(&scored);
     let ranking = RankingAccuracy::of(&scored);
+    let choice = ChoiceAccuracy::of(&scored, &accelerators, Prices::built_in());
     let rows = rows
         .iter()
         .zip(predictions)
@@ -260,5 +269,5 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
             Row { cells, prediction: prediction.ok(), note }
         })
         .collect();
-    output::print(&LatencyAnswer { rows, accuracy, ranking, columns }, format)
+    output::print(&LatencyAnswer { rows, accuracy, ranking, choice, columns }, format)
 }

@@ -113,7 +113,7 @@ impl MeasuredModels {
 }
 
 /// What people add to a name: `H20 (8xH20)`.
-fn gpu_name(text: &str) -> &str {
+pub(super) fn gpu_name(text: &str) -> &str {
     text.split('(').next().unwrap_or_default().trim()
 }
 

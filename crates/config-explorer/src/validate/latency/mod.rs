@@ -6,6 +6,7 @@
 //! coefficient ([`Coverage`]).
 
 mod case;
+mod choice;
 mod coverage;
 mod fit;
 mod imported;
@@ -16,6 +17,7 @@ mod score;
 mod simulated;
 
 pub use case::{MeasuredCase, MeasuredModels};
+pub use choice::ChoiceAccuracy;
 pub use coverage::{Coverage, Held, leave_groups_out, unidentified};
 pub use fit::{Coefficient, FittedCoefficient, Observation, fit};
 pub use method::Method;

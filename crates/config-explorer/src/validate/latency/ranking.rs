@@ -102,6 +102,7 @@ fn best_is_found(points: &[Point]) -> bool {
 }
 
 /// Spearman's rank correlation of predicted and measured.
+#[expect(clippy::float_cmp, reason = "equal values share a rank")]
 fn spearman(points: &[Point], quantity: usize) -> f64 {
     let ranks = |pick: fn(&(f64, f64)) -> f64| -> Vec<f64> {
         let values: Vec<f64> = points.iter().map(|point| pick(&point[quantity])).collect();
@@ -127,6 +128,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "ranks are exact")]
 mod tests {
     use super::*;
 

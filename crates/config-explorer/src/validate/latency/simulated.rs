@@ -69,7 +69,7 @@ impl MeasuredCase {
             }
             Load::Burst { requests } => (open(f64::INFINITY, Gaps::Constant), whole(requests)),
         };
-        let prefix = row.shared_prefix.map(|(groups, tokens)| Prefix { groups, tokens, ..Prefix::default() });
+        let prefix = row.shared_prefix.map(|(groups, tokens)| Prefix { tokens, groups, ..Prefix::default() });
         // The lengths of prompts include what they share.
         let shared = prefix.map_or(0.0, |prefix| f64::from(prefix.tokens));
         let less = |tokens: f64| (tokens - shared).max(1.0);

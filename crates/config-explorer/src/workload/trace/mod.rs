@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | Mooncake | JSON lines: `timestamp` (ms), `input_length`, `output_length`, `hash_ids` of blocks of 512 tokens | `FAST25-release/traces` of kvcache-ai/Mooncake |
 //! | Azure | CSV: `TIMESTAMP`, `ContextTokens`, `GeneratedTokens` | Azure/AzurePublicDataset |
-//! | BurstGPT | CSV: `Timestamp` (s), `Session ID`, `Elapsed time`, `Model`, `Request tokens`, `Response tokens`, `Total tokens`, `Log Type` | HPMLL/BurstGPT |
+//! | `BurstGPT` | CSV: `Timestamp` (s), `Session ID`, `Elapsed time`, `Model`, `Request tokens`, `Response tokens`, `Total tokens`, `Log Type` | HPMLL/BurstGPT |
 //! | requests | CSV or Parquet: `arrival_s`, `input_tokens`, `output_tokens`, and `prefix_group` with `prefix_tokens`, `session`, `class` where they are known | this project |
 //!
 //! Files are read line by line, and 16 to 28 bytes of a request are kept.
@@ -437,10 +437,9 @@ impl Trace {
             self.own_text.push(*text);
         }
         // Requests without a session are sessions of their own.
-        let mut next = sessions;
-        for session in self.session.iter_mut().filter(|session| **session == NO_SESSION) {
+        let without = self.session.iter_mut().filter(|session| **session == NO_SESSION);
+        for (next, session) in (sessions..).zip(without) {
             *session = next;
-            next += 1;
         }
     }
 }
