@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::arguments::engine::canonical_spelling;
 use crate::commands::{
-    accelerators, calibrate, check, completions, estimate, models, plan, recommend, runs, schema, validate,
+    accelerators, calibrate, check, completions, estimate, models, plan, recommend, runs, schema, simulate, validate,
 };
 use crate::output::Format;
 
@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Plan(Box<plan::Arguments>),
     /// How fast will a deployment be under a load?
     Estimate(Box<estimate::Arguments>),
+    /// How fast will every request be? The simulation of vLLM's scheduler behind llm-d's router.
+    Simulate(Box<simulate::Arguments>),
     /// Will what is about to be applied start?
     Check(check::Arguments),
     /// List the accelerators that `--gpu` takes, with their memory and peaks.

@@ -488,3 +488,56 @@ fn a_curve_is_drawn_in_every_format() {
         assert!(bytes.to_ascii_lowercase().starts_with(&start.to_ascii_lowercase()), "{name}");
     }
 }
+
+#[test]
+fn simulates() {
+    let qwen =
+        "simulate Qwen/Qwen3-32B --gpu H100 --offline --engine vllm@0.19.1 --input-len 1000 --output-len 100 --tp 2";
+    snapshot!("simulate_rate", &format!("{qwen} --rate 2 --requests 200 --slo ttft:p99<2s;tpot:p50<50ms"));
+    snapshot!("simulate_concurrency", &format!("{qwen} --concurrency 8 --requests 80"));
+    snapshot!("simulate_json", &format!("{qwen} --rate 2 --requests 20 --prefix-hit-rate 0.5 -o json"));
+    snapshot!("simulate_replicas", &format!("{qwen} --rate 4 --requests 200 --replicas 2"));
+    snapshot!(
+        "simulate_pools",
+        &format!("{qwen} --rate 2 --requests 100 --prefill-replicas 1 --decode-replicas 1 -o csv")
+    );
+    snapshot!("simulate_saturated", &format!("{qwen} --rate 200 --requests 3000 --max-num-seqs 64"));
+    snapshot!("simulate_missed", &format!("{qwen} --rate 2 --requests 200 --slo ttft:p50<1ms"));
+    snapshot!("simulate_max_rate", &format!("{qwen} --find-max-rate --slo ttft:p99<2s;tpot:p50<50ms -o csv"));
+    snapshot!("simulate_no_max_rate", &format!("{qwen} --find-max-rate --slo ttft:p99<1ms"));
+}
+
+#[test]
+fn simulations_that_cannot_be_made() {
+    let qwen = "simulate Qwen/Qwen3-32B --gpu H100 --offline --tp 2 --input-len 1000 --output-len 100";
+    snapshot!("simulate_no_load", qwen);
+    snapshot!("simulate_zero_rate", &format!("{qwen} --rate 0"));
+    snapshot!("simulate_zero_replicas", &format!("{qwen} --rate 1 --replicas 0"));
+    snapshot!("simulate_zero_requests", &format!("{qwen} --rate 1 --requests 0"));
+    snapshot!("simulate_max_rate_without_objectives", &format!("{qwen} --find-max-rate"));
+    snapshot!("simulate_max_rate_without_a_limit", &format!("{qwen} --find-max-rate --slo throughput>5"));
+    snapshot!("simulate_no_router", &format!("{qwen} --rate 1 --router missing.yaml"));
+    snapshot!("simulate_unknown_table", &format!("{qwen} --rate 1 --requests-out requests.txt"));
+    snapshot!("simulate_larger_than_the_pool", &format!("{qwen} --rate 1 --num-gpu-blocks-override 40"));
+    snapshot!(
+        "simulate_does_not_fit",
+        "simulate Qwen/Qwen3-32B --gpu L4 --offline --input-len 1000 --output-len 100 --rate 1"
+    );
+}
+
+#[test]
+fn simulated_runs_are_explored_like_measured_ones() {
+    let program = Program::new();
+    let simulate = "simulate Qwen/Qwen3-32B --gpu H100 --offline --tp 2 --input-len 1000 --output-len 100 --rate 2 \
+                    --requests 100";
+    let files = "--requests-out requests.csv --report simulated.yaml --plot cdf --out cdf.svg";
+    let output = program.run(&format!("{simulate} {files}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let requests = std::fs::read_to_string(program.home.path().join("requests.csv")).unwrap();
+    assert!(requests.lines().count() == 101 && requests.lines().skip(1).all(|line| line.starts_with("simulated,")));
+    assert!(std::fs::read_to_string(program.home.path().join("cdf.svg")).unwrap().contains("Simulated."));
+    let listed = program.run("runs list simulated.yaml -o json");
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed["runs"][0]["kind"], "simulated");
+    assert_eq!(listed["runs"][0]["gpu"], "H100-SXM-80GB");
+}

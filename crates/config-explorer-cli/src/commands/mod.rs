@@ -10,6 +10,7 @@ pub(crate) mod plan;
 pub(crate) mod recommend;
 pub(crate) mod runs;
 pub(crate) mod schema;
+pub(crate) mod simulate;
 pub(crate) mod validate;
 
 use crate::ExitStatus;
@@ -22,6 +23,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
         Command::Accelerators(arguments) => accelerators::run(&arguments, output),
         Command::Plan(arguments) => plan::run(&arguments, output),
         Command::Estimate(arguments) => estimate::run(&arguments, output),
+        Command::Simulate(arguments) => simulate::run(&arguments, output),
         Command::Recommend(arguments) => recommend::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Calibrate(arguments) => calibrate::run(&arguments, output),

@@ -14,14 +14,16 @@ use super::models::ModelList;
 use super::plan::PlanAnswer;
 use super::recommend::RecommendAnswer;
 use super::runs::{CompareAnswer, ImportAnswer, RepeatList, RunList, ScenarioList};
+use super::simulate::SimulateAnswer;
 use super::validate::{LatencyAnswer, LogAnswer, MemoryAnswer};
 use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
 /// The answers and files that have a schema.
-const SCHEMAS: [Entry; 17] = [
+const SCHEMAS: [Entry; 18] = [
     Entry::of::<PlanAnswer>(),
     Entry::of::<EstimateAnswer>(),
+    Entry::of::<SimulateAnswer>(),
     Entry::of::<RecommendAnswer>(),
     Entry::of::<CheckAnswer>(),
     Entry::of::<AcceleratorList>(),

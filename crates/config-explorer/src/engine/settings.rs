@@ -33,6 +33,12 @@ pub struct EngineSettings {
     pub num_gpu_blocks_override: Option<u64>,
     /// Run without CUDA graphs.
     pub enforce_eager: bool,
+    /// A prompt may be computed over several steps.
+    pub enable_chunked_prefill: bool,
+    /// Most tokens of one request in a step; 0 is no limit.
+    pub long_prefill_token_threshold: u32,
+    /// `--scheduling-policy priority`: the lowest priority value first; else first come, first served.
+    pub priority_scheduling: bool,
     /// Prefix caching, where it was given.
     pub enable_prefix_caching: Option<bool>,
     /// Scheduling runs ahead of the device.
@@ -123,6 +129,9 @@ impl EngineSettings {
             kv_cache_memory_bytes: args.kv_cache_memory_bytes.map(std::num::NonZero::get),
             num_gpu_blocks_override: args.num_gpu_blocks_override.map(std::num::NonZero::get),
             enforce_eager: args.enforce_eager.unwrap_or(false),
+            enable_chunked_prefill: chunked_prefill,
+            long_prefill_token_threshold: args.long_prefill_token_threshold.unwrap_or(0),
+            priority_scheduling: args.scheduling_policy.as_deref() == Some("priority"),
             enable_prefix_caching: args.enable_prefix_caching,
             async_scheduling: args.async_scheduling.unwrap_or(rules.defaults.async_scheduling),
             mamba_cache_mode: args.mamba_cache_mode,

@@ -18,6 +18,7 @@ mod explain;
 pub mod kv_cache;
 mod overhead;
 mod plan;
+mod pool;
 mod request;
 mod suggest;
 mod summary;
@@ -27,6 +28,7 @@ mod weights;
 pub use activation::{Activation, ActivationPhase};
 pub use explain::{ExplainStep, explain};
 pub use plan::plan;
+pub use pool::{KvPool, kv_pool};
 pub use request::PlanRequest;
 pub use suggest::suggest;
 pub use summary::{

@@ -160,7 +160,7 @@ fn concurrency_shortfall(request: &PlanRequest<'_>, max_concurrency: f64) -> Opt
 }
 
 /// Why vLLM would not start, with the figure that is missing.
-fn shortfall(request: &PlanRequest<'_>, accounting: &Accounting, refusal: &KvCacheRefusal) -> String {
+pub(super) fn shortfall(request: &PlanRequest<'_>, accounting: &Accounting, refusal: &KvCacheRefusal) -> String {
     let index = accounting.limiting_stage();
     let stage = &accounting.stages[index];
     let place = match accounting.stages.len() {

@@ -201,7 +201,7 @@ fn memory_bar(row: &MemoryRow) -> Bar {
     Bar { label: row.label.clone(), detail: row.detail.clone(), segments }
 }
 
-fn titled(facts: &Facts, about: String, content: Content) -> Chart {
+pub(super) fn titled(facts: &Facts, about: String, content: Content) -> Chart {
     let fact = |(label, value): &(String, String)| {
         if label.is_empty() { value.clone() } else { format!("{label}: {value}") }
     };

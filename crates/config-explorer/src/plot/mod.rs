@@ -3,7 +3,8 @@
 //! In: a [`Chart`], which says what is shown and nothing about how it is drawn. The functions of [`charts`] make one for
 //! each question: how a metric follows the load ([`scenario`]), what one metric costs in another ([`tradeoff`]), which
 //! configurations nothing beats ([`pareto`]), how values spread ([`histogram`]), what fills the memory ([`memory`]), how
-//! an estimated latency follows the load ([`load_curve`]); [`picture`] and [`plans`] make them from runs and memory plans.
+//! an estimated latency follows the load ([`load_curve`]), what a simulation found ([`latency_cdf`],
+//! [`simulation_timeline`], [`latency_by_rate`]); [`picture`] and [`plans`] make them from runs and memory plans.
 //! Out: SVG, PNG, or one HTML file that needs nothing else and lets the reader hover, zoom and choose ([`Chart::render`]).
 //!
 //! The SVG is written here, with a layout of our own: no crate looked at places point labels without overlap, cuts long
@@ -23,6 +24,7 @@ mod png;
 mod runs;
 mod scale;
 mod simplify;
+mod simulation;
 mod svg;
 mod text;
 mod xy;
@@ -36,6 +38,7 @@ pub use charts::{histogram, memory, pareto, scenario, tradeoff};
 pub use load_curve::{Against, Latency, load_curve};
 pub use plans::plans;
 pub use runs::{Choice, Picture, picture};
+pub use simulation::{latency_by_rate, latency_cdf, simulation_timeline};
 
 use crate::{Error, Result};
 

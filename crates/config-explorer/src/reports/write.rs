@@ -7,12 +7,14 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Role, Router, Run, Statistic, Statistics, time};
+use super::{Kind, Role, Router, Run, Statistic, Statistics, time};
 use crate::workload::{LengthDistribution, LengthShape, LoadKind};
 use crate::{Error, Result};
 
 /// What the schema requires and a run does not know. The reader takes it for missing.
 pub(super) const UNKNOWN: &str = "unknown";
+/// The field of the native load that says that nobody measured the run.
+pub(super) const KIND: &str = "kind";
 /// The engine argument that holds all arguments as one line.
 pub(super) const COMMAND: &str = "command";
 
@@ -257,7 +259,10 @@ fn load(run: &Run, left_out: &mut Vec<String>) -> Option<Load> {
             optional,
             concurrency: allowed,
         },
-        native: json!({}),
+        native: match run.kind {
+            Kind::Measured => json!({}),
+            kind => json!({(KIND): kind.name()}),
+        },
     })
 }
 

@@ -38,7 +38,7 @@ pub enum Deployment<'a> {
 }
 
 /// Share of the inter-node link that a KV transfer reaches; not validated.
-const TRANSFER_EFFICIENCY: f64 = 0.7;
+pub(crate) const TRANSFER_EFFICIENCY: f64 = 0.7;
 
 /// What one engine does under a share of the traffic: the quick answer, without percentiles and breakdown.
 #[derive(Debug, Clone, Copy, PartialEq)]

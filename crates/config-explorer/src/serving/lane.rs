@@ -4,8 +4,8 @@ use crate::latency::{Chunk, Decodes, StepTimes};
 
 /// Time of a request in the API server before the engine sees it, us; the server handles one request after the other
 /// (the reference's 3.2: 1 ms, and 0.5 us for each prompt token).
-const FRONT_END_US: f64 = 1000.0;
-const FRONT_END_PER_TOKEN_US: f64 = 0.5;
+pub(crate) const FRONT_END_US: f64 = 1000.0;
+pub(crate) const FRONT_END_PER_TOKEN_US: f64 = 0.5;
 
 /// Mean request and limits of a lane.
 #[derive(Debug, Clone, Copy)]

@@ -23,7 +23,9 @@ mod traffic;
 
 pub use curve::{CurvePoint, LoadKind, curve};
 pub use engine::{Capacity, Engine};
+pub(crate) use estimate::TRANSFER_EFFICIENCY;
 pub use estimate::{Deployment, Latencies, OperatingPoint, Role, estimate, latencies, operating_point};
 pub use explain::{ExplainedStep, StepKind, explain};
+pub(crate) use lane::{FRONT_END_PER_TOKEN_US, FRONT_END_US};
 pub use prediction::{Bound, Intervals, OperatorBreakdown, Prediction, Statistics, Throughput, Utilisation};
 pub use traffic::{Load, Traffic};

@@ -212,8 +212,6 @@ impl Outcome {
 
     /// Mean over time of a quantity of the engine's state.
     pub fn mean_over_time(&self, quantity: impl Fn(&Interval) -> f64) -> f64 {
-        let length: f64 = self.timeline.iter().map(|interval| interval.length_s).sum();
-        let sum: f64 = self.timeline.iter().map(|interval| quantity(interval) * interval.length_s).sum();
-        if length > 0.0 { sum / length } else { 0.0 }
+        Interval::mean(&self.timeline, quantity)
     }
 }

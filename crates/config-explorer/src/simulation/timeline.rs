@@ -24,6 +24,15 @@ pub struct Interval {
     pub output_tokens_per_s: f64,
 }
 
+impl Interval {
+    /// The mean over time of a quantity.
+    pub fn mean(intervals: &[Self], quantity: impl Fn(&Self) -> f64) -> f64 {
+        let length_s: f64 = intervals.iter().map(|interval| interval.length_s).sum();
+        let sum: f64 = intervals.iter().map(|interval| quantity(interval) * interval.length_s).sum();
+        if length_s > 0.0 { sum / length_s } else { 0.0 }
+    }
+}
+
 /// The state between two events.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct State {

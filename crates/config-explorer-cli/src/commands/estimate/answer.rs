@@ -57,31 +57,31 @@ pub(crate) struct OneEstimate {
 }
 
 /// Engines of one kind.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct RoleLine {
     /// `both`, `prefill` or `decode`.
-    pub(super) role: &'static str,
+    pub(in crate::commands) role: &'static str,
     /// How many.
-    pub(super) replicas: u32,
+    pub(in crate::commands) replicas: u32,
     /// Layout of each.
-    pub(super) parallelism: ParallelismSummary,
+    pub(in crate::commands) parallelism: ParallelismSummary,
     /// GPUs of all.
-    pub(super) gpus: u32,
+    pub(in crate::commands) gpus: u32,
 }
 
 /// What arrives.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TrafficLine {
     /// Mean tokens of a prompt.
-    input_len: f64,
+    pub(in crate::commands) input_len: f64,
     /// Mean tokens of an output.
-    output_len: f64,
+    pub(in crate::commands) output_len: f64,
     /// Clients of a closed loop.
-    concurrency: Option<f64>,
+    pub(in crate::commands) concurrency: Option<f64>,
     /// Arrivals of an open loop.
-    rate_per_s: Option<f64>,
+    pub(in crate::commands) rate_per_s: Option<f64>,
     /// Requests of the run, where its initial burst counts.
-    requests: Option<f64>,
+    pub(in crate::commands) requests: Option<f64>,
 }
 
 impl From<&Traffic> for TrafficLine {
@@ -131,7 +131,7 @@ impl Answer for EstimateAnswer {
 }
 
 /// A time or rate to three significant digits or the unit.
-pub(super) fn number(value: f64) -> String {
+pub(in crate::commands) fn number(value: f64) -> String {
     match value {
         ..10.0 => format!("{value:.2}"),
         ..100.0 => format!("{value:.1}"),
@@ -150,7 +150,7 @@ fn bound_by(bound_by: BoundBy) -> &'static str {
 }
 
 /// What binds a deployment, in words.
-fn bound(bound: Bound) -> &'static str {
+pub(in crate::commands) fn bound(bound: Bound) -> &'static str {
     match bound {
         Bound::MemoryBandwidth => "memory bandwidth",
         Bound::Compute => "compute",

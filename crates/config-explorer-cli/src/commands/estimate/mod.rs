@@ -14,7 +14,8 @@ use config_explorer::memory::PlanRequest;
 use config_explorer::serving::{self, Capacity, Deployment, Engine, Load, LoadKind, Traffic};
 
 pub(crate) use answer::EstimateAnswer;
-use answer::{OneEstimate, RoleLine};
+use answer::OneEstimate;
+pub(in crate::commands) use answer::{RoleLine, TrafficLine, bound, number};
 
 use crate::ExitStatus;
 use crate::arguments::kernels::KernelArgs;
@@ -85,7 +86,7 @@ struct TrafficArgs {
 /// How many engines of which kind.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Deployment")]
-struct PoolArgs {
+pub(in crate::commands) struct PoolArgs {
     /// Engines that share the load.
     #[arg(long, value_name = "N", default_value = "1")]
     replicas: NonZeroU32,
@@ -177,15 +178,15 @@ impl TrafficArgs {
 }
 
 /// Engines of one kind, as they were asked for.
-struct Pool {
-    role: &'static str,
-    replicas: u32,
-    serve: ServeArgs,
+pub(in crate::commands) struct Pool {
+    pub(in crate::commands) role: &'static str,
+    pub(in crate::commands) replicas: u32,
+    pub(in crate::commands) serve: ServeArgs,
 }
 
 impl PoolArgs {
     /// The pools, prefill before decode.
-    fn resolve(&self, serve: &ServeArgs) -> Vec<Pool> {
+    pub(in crate::commands) fn resolve(&self, serve: &ServeArgs) -> Vec<Pool> {
         let pool = |role, replicas: NonZeroU32, [tp, pp, dp]: [Option<NonZeroU32>; 3]| {
             let mut serve = serve.clone();
             serve.tensor_parallel_size = tp.or(serve.tensor_parallel_size);
@@ -204,14 +205,14 @@ impl PoolArgs {
 }
 
 /// A deployment whose engines were sized.
-struct SizedDeployment<'a> {
-    roles: Vec<RoleLine>,
-    engines: Vec<(Engine, u32)>,
+pub(in crate::commands) struct SizedDeployment<'a> {
+    pub(in crate::commands) roles: Vec<RoleLine>,
+    pub(in crate::commands) engines: Vec<(Engine, u32)>,
     calibration: &'a Calibration,
 }
 
 impl<'a> SizedDeployment<'a> {
-    fn new<'b>(
+    pub(in crate::commands) fn new<'b>(
         pools: &[Pool],
         traffic: &Traffic,
         calibration: &'a Calibration,
@@ -236,7 +237,7 @@ impl<'a> SizedDeployment<'a> {
     }
 
     /// Why it does not fit, where it does not.
-    fn refusal(&self) -> Option<String> {
+    pub(in crate::commands) fn refusal(&self) -> Option<String> {
         self.roles.iter().zip(&self.engines).find_map(|(role, (engine, _))| match &engine.capacity {
             Capacity::Fits { .. } => None,
             Capacity::DoesNotFit { reason } if role.role == "both" => Some(reason.clone()),
@@ -249,7 +250,7 @@ impl<'a> SizedDeployment<'a> {
         self.engines.iter().filter_map(|(engine, _)| engine.start_warning()).collect()
     }
 
-    fn deployment(&self) -> anyhow::Result<Deployment<'_>> {
+    pub(in crate::commands) fn deployment(&self) -> anyhow::Result<Deployment<'_>> {
         Ok(match self.engines.as_slice() {
             [(engine, replicas)] => Deployment::Aggregated(engine.role(*replicas, self.calibration)?),
             [(prefill, prefills), (decode, decodes)] => Deployment::Disaggregated {

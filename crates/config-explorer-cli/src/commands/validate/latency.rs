@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use config_explorer::engine::EngineRules;
 use config_explorer::hardware::Prices;
 use config_explorer::latency::Calibration;
 use config_explorer::serving::Prediction;
 use config_explorer::validate::latency::{
-    ChoiceAccuracy, LatencyAccuracy, LeaveOut, MeasuredCase, MeasuredModels, MeasuredRuns, RankingAccuracy,
-    RelativeErrors, Scored, predict_unseen,
+    ChoiceAccuracy, LatencyAccuracy, LeaveOut, MeasuredModels, MeasuredRuns, Method, RankingAccuracy, RelativeErrors,
+    Scored, predict_unseen,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -41,7 +40,7 @@ pub(crate) struct Arguments {
 
     /// How the prediction is made.
     #[arg(long, default_value = "estimate")]
-    method: Method,
+    method: MethodName,
 
     #[command(flatten)]
     kernels: KernelArgs,
@@ -57,9 +56,20 @@ enum Group {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Method {
+enum MethodName {
     /// The steady-state solution.
     Estimate,
+    /// The simulation of every request of the row's run.
+    Simulate,
+}
+
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Self {
+        match name {
+            MethodName::Estimate => Self::Estimate,
+            MethodName::Simulate => Self::Simulate,
+        }
+    }
 }
 
 /// The prediction of every row, and the errors of those that are scored.
@@ -205,7 +215,6 @@ impl LatencyAnswer {
 
 /// Predicts every row.
 pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitStatus> {
-    let Method::Estimate = arguments.method;
     let accelerators = arguments.hardware.accelerators()?;
     let MeasuredRuns { columns, rows } = MeasuredRuns::open(&arguments.file)?;
     let models = MeasuredModels::read(&arguments.models, &rows);
@@ -222,20 +231,20 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
             anstream::eprintln!("note: {error}");
         }
     }
-    let predictions: Vec<anyhow::Result<Prediction>> = match arguments.leave_out {
-        None => cases.iter().map(|case| predict(case, &calibration)).collect(),
+    let method: Method = arguments.method.into();
+    let predictions: Vec<Result<Prediction, String>> = match arguments.leave_out {
+        None => method.predict(&rows, &cases, |_| &calibration),
         Some(group) => {
             let by = match group {
                 Group::Model => LeaveOut::Model,
                 Group::Gpu => LeaveOut::Gpu,
             };
             let known = rows.iter().zip(&cases).filter_map(|(row, case)| Some((row, case.as_ref().ok()?)));
-            let mut unseen = predict_unseen(&known.collect::<Vec<_>>(), by).into_iter();
-            let predictions = cases.iter().map(|case| -> anyhow::Result<Prediction> {
-                match case {
-                    Ok(_) => Ok(unseen.next().context("a row was not predicted")??),
-                    Err(error) => Err(anyhow::anyhow!("{error}")),
-                }
+            let mut unseen = predict_unseen(&known.collect::<Vec<_>>(), by, method).into_iter();
+            let predictions = cases.iter().map(|case| {
+                case.as_ref().map_err(ToString::to_string)?;
+                let prediction = unseen.next().ok_or_else(|| "the row was not predicted".to_owned())?;
+                prediction.map_err(|error| error.to_string())
             });
             predictions.collect()
         }
@@ -254,18 +263,11 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         .map(|(row, prediction)| {
             let note = match &prediction {
                 Ok(prediction) => prediction.warnings.join("; "),
-                Err(error) => error.to_string(),
+                Err(reason) => reason.clone(),
             };
             let cells = columns.iter().cloned().zip(row.cells.iter().cloned()).collect();
             Row { cells, prediction: prediction.ok(), note }
         })
         .collect();
     output::print(&LatencyAnswer { rows, accuracy, ranking, choice, columns }, format)
-}
-
-fn predict(case: &config_explorer::Result<MeasuredCase>, calibration: &Calibration) -> anyhow::Result<Prediction> {
-    match case {
-        Ok(case) => Ok(case.predict(calibration)?),
-        Err(error) => Err(anyhow::anyhow!("{error}")),
-    }
 }

@@ -49,6 +49,8 @@ pub struct ModelKvCache {
     pub kv_cache_dtype: DType,
     /// States kept of Mamba and linear-attention layers.
     pub mamba_cache_mode: MambaCacheMode,
+    /// Prefix caching is on.
+    pub enable_prefix_caching: bool,
 }
 
 impl ModelKvCache {
@@ -114,6 +116,7 @@ impl ModelKvCache {
             block_size: rank.block_sizes.block_size,
             kv_cache_dtype,
             mamba_cache_mode,
+            enable_prefix_caching: prefix_caching,
         })
     }
 }

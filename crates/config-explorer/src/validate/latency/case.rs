@@ -13,6 +13,7 @@ use crate::latency::Calibration;
 use crate::memory::PlanRequest;
 use crate::model::{Model, ModelSource, Weights, parse_config};
 use crate::serving::{Capacity, Deployment, Engine, Prediction, Traffic, estimate};
+use crate::simulation::PlannedEngine;
 use crate::{Error, Result};
 
 /// A deployment that was measured, resolved.
@@ -22,6 +23,8 @@ pub struct MeasuredCase {
     pub(super) replicas: u32,
     pub(super) kv_tokens: f64,
     pub(super) traffic: Traffic,
+    /// The same engine for the simulation.
+    pub(super) planned: PlannedEngine,
 }
 
 impl MeasuredCase {
@@ -102,7 +105,10 @@ impl MeasuredModels {
             Capacity::Fits { kv_tokens, .. } => *kv_tokens,
             Capacity::DoesNotFit { reason } => return Err(missing("memory", reason)),
         };
-        Ok(MeasuredCase { engine, replicas, kv_tokens, traffic })
+        // The longest length is rarely known, and any that the memory allows served the row.
+        let settings = EngineSettings { max_model_len: None, ..request.settings.clone() };
+        let planned = PlannedEngine::new(&PlanRequest { settings, ..request })?;
+        Ok(MeasuredCase { engine, replicas, kv_tokens, traffic, planned })
     }
 }
 

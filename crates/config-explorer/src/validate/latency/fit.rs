@@ -23,6 +23,9 @@ pub struct Observation<'a> {
     pub tpot_ms: f64,
     /// Measured mean time to first token, where it counts.
     pub ttft_ms: Option<f64>,
+    /// What a simulation makes of the case over what the steady state does: TPOT and TTFT. The steady state times these
+    /// stands for the simulation, which is too slow for a fit; 1 fits the steady state itself.
+    pub simulated: [f64; 2],
 }
 
 /// One coefficient.
@@ -119,10 +122,11 @@ fn residuals(observations: &[Observation<'_>], calibration: &Calibration) -> DVe
         };
         let point = operating_point(&step, case.kv_tokens, &case.traffic_of_engine());
         last = Some((case, step));
+        let [tpot_ratio, ttft_ratio] = observation.simulated;
         let (tpot, ttft) = match point {
             Ok(OperatingPoint { tpot_mean_ms, ttft_mean_ms, .. }) => (
-                (tpot_mean_ms / observation.tpot_ms).ln(),
-                observation.ttft_ms.map_or(0.0, |measured| (ttft_mean_ms / measured).ln()),
+                (tpot_ratio * tpot_mean_ms / observation.tpot_ms).ln(),
+                observation.ttft_ms.map_or(0.0, |measured| (ttft_ratio * ttft_mean_ms / measured).ln()),
             ),
             Err(_) => (0.0, 0.0),
         };

@@ -1,7 +1,7 @@
 //! From an imported run to the row that a fit reads.
 
-use super::MeasuredRun;
 use super::runs::{WAVES, limits_in, version_in};
+use super::{LengthsSent, MeasuredRun};
 use crate::reports::{Kind, Layout, Role, Run};
 use crate::serving::Load;
 use crate::workload::{self, LoadKind};
@@ -44,6 +44,10 @@ impl MeasuredRun {
                 let mean = |length: Option<workload::LengthDistribution>| length.map(|length| length.mean);
                 mean(run.workload.input).zip(mean(run.workload.output))
             }),
+            lengths_sent: LengthsSent::Equal,
+            shared_prefix: None,
+            routed: false,
+            requests: run.counts.requests.map(|requests| requests as f64),
             load: load(&run.workload.load, run.counts.requests),
             shares_prefixes: shared || prefix.hit_rate.is_some_and(|rate| rate > 0.0) || prefix.description.is_some(),
             ttft_mean_ms: run.latency.ttft.mean(),

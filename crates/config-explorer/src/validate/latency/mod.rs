@@ -10,16 +10,19 @@ mod choice;
 mod coverage;
 mod fit;
 mod imported;
+mod method;
 mod ranking;
 mod runs;
 mod score;
+mod simulated;
 
 pub use case::{MeasuredCase, MeasuredModels};
 pub use choice::ChoiceAccuracy;
 pub use coverage::{Coverage, Held, leave_groups_out, unidentified};
 pub use fit::{Coefficient, FittedCoefficient, Observation, fit};
+pub use method::Method;
 pub use ranking::RankingAccuracy;
-pub use runs::{MeasuredRun, MeasuredRuns};
+pub use runs::{LengthsSent, MeasuredRun, MeasuredRuns};
 pub use score::{
     LatencyAccuracy, LeaveOut, RelativeErrors, Scored, intervals, intervals_by, leave_one_out, observation,
     predict_unseen,

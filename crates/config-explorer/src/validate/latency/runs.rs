@@ -24,6 +24,7 @@ pub struct MeasuredRuns {
 
 /// One measured operating point of a deployment.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own that a row tells")]
 pub struct MeasuredRun {
     /// The cells as they were read, one for each column.
     pub cells: Vec<String>,
@@ -51,8 +52,16 @@ pub struct MeasuredRun {
     pub args: ServeArgs,
     /// Mean lengths that were sent, tokens.
     pub lengths: Option<(f64, f64)>,
+    /// How they spread.
+    pub lengths_sent: LengthsSent,
+    /// Groups of prompts and the tokens that each shares (`prefix_sharing`), where it tells both.
+    pub shared_prefix: Option<(u32, u32)>,
+    /// `layout` names llm-d's router.
+    pub routed: bool,
     /// How requests arrived.
     pub load: Option<Load>,
+    /// `n_requests`: requests of the run.
+    pub requests: Option<f64>,
     /// Prompts share prefixes, to an extent that the row does not tell, and the engine has a prefix cache.
     pub shares_prefixes: bool,
     /// `ttft_mean_ms`
@@ -138,7 +147,11 @@ impl MeasuredRun {
                 _ => None,
             },
             lengths,
+            lengths_sent: lengths_sent(cell("length_dist"), number("isl").zip(number("osl"))),
+            shared_prefix: shared_prefix(cell("prefix_sharing")),
+            routed: cell("layout").starts_with("llm-d"),
             load,
+            requests,
             shares_prefixes: !matches!(cell("prefix_sharing"), "" | "none")
                 && args.enable_prefix_caching != Some(false),
             args,
@@ -152,8 +165,46 @@ impl MeasuredRun {
     }
 }
 
-/// The first version number in a text such as `vllm/vllm-openai:v0.19.1`.
+/// How the lengths of a row spread (`length_dist`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum LengthsSent {
+    /// All are equal, or nothing is known of them.
+    Equal,
+    /// Evenly between a share of the nominal lengths and these.
+    Range {
+        /// The share.
+        least: f64,
+        /// Nominal lengths of prompt and output (`isl`, `osl`).
+        nominal: (f64, f64),
+    },
+    /// As the conversations of `ShareGPT`.
+    ShareGpt,
+}
+
+/// Such as `random, InferenceX range ratio 0.8-1.0`, `ShareGPT` or `fixed`.
+fn lengths_sent(text: &str, nominal: Option<(f64, f64)>) -> LengthsSent {
+    let least = text.split_once("range ratio ").and_then(|(_, range)| range.split('-').next()?.parse().ok());
+    match (least, nominal) {
+        (Some(least), Some(nominal)) if (0.0..=1.0).contains(&least) => LengthsSent::Range { least, nominal },
+        _ if text.to_lowercase().starts_with("sharegpt") => LengthsSent::ShareGpt,
+        _ => LengthsSent::Equal,
+    }
+}
+
+/// Such as `150 groups x 5 prompts, 6000-token system prompt` or `10 system prompts of 128 tokens x 10 users`: how many
+/// groups, and what each shares.
+fn shared_prefix(text: &str) -> Option<(u32, u32)> {
+    let groups = text.split(' ').next()?.parse().ok()?;
+    let before = text.split_once("-token").or_else(|| text.split_once(" tokens"))?.0;
+    let tokens = before.rsplit(' ').next()?.parse().ok()?;
+    Some((groups, tokens)).filter(|(groups, tokens)| *groups > 0 && *tokens > 0)
+}
+
+/// The first version number in a text such as `vllm/vllm-openai:v0.19.1`. llm-d's own version says nothing of vLLM's.
 pub(super) fn version_in(text: &str) -> Option<Version> {
+    if text.starts_with("llm-d") {
+        return None;
+    }
     let words = text.split(|character: char| !(character.is_ascii_digit() || character == '.' || character == 'v'));
     words.filter(|word| word.matches('.').count() >= 1).find_map(|word| word.trim_start_matches('v').parse().ok())
 }
@@ -165,6 +216,8 @@ pub(super) fn limits_in(text: &str) -> ServeArgs {
         limits.max_num_batched_tokens = args.max_num_batched_tokens;
         limits.max_num_seqs = args.max_num_seqs;
         limits.enforce_eager = args.enforce_eager;
+        limits.max_model_len = args.max_model_len;
+        limits.enable_chunked_prefill = args.enable_chunked_prefill;
         limits.enable_prefix_caching = args.enable_prefix_caching;
     }
     limits
@@ -182,10 +235,28 @@ mod tests {
         let row = MeasuredRuns::read(table.as_bytes(), "runs.csv").unwrap().rows.remove(0);
         assert_eq!(row.layout, [2, 1, 1, 1, 1]);
         assert_eq!(row.version, "0.19.1".parse().ok());
+        assert_eq!(version_in("llm-d v0.7-0.8"), None);
         assert_eq!(row.lengths, Some((922.0, 100.0)));
         assert_eq!(row.load, Some(Load::Closed { clients: 8.0, requests: Some(80.0) }));
         assert_eq!(row.tpot_mean_ms, Some(5.0));
         assert_eq!(row.args.max_num_seqs.map(std::num::NonZero::get), Some(128));
+    }
+
+    #[test]
+    fn shared_prefixes_are_read_where_they_are_told() {
+        for (text, expected) in [
+            ("150 groups x 5 prompts, 6000-token system prompt", Some((150, 6000))),
+            ("10 system prompts of 128 tokens x 10 users", Some((10, 128))),
+            ("multi-round QA, shared system prompt (LMBenchmark short-input)", None),
+            ("none", None),
+            ("", None),
+        ] {
+            assert_eq!(shared_prefix(text), expected, "{text}");
+        }
+        let range = lengths_sent("random, InferenceX range ratio 0.8-1.0", Some((1024.0, 100.0)));
+        assert_eq!(range, LengthsSent::Range { least: 0.8, nominal: (1024.0, 100.0) });
+        assert_eq!(lengths_sent("sharegpt; isl sd=292", None), LengthsSent::ShareGpt);
+        assert_eq!(lengths_sent("fixed", None), LengthsSent::Equal);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::parts::{
 use crate::reports::formats::blocks::{LatencyBlocks, Requests};
 use crate::reports::formats::inference_perf;
 use crate::reports::lenient::{Block, Flag, List, Map, Number, Text};
-use crate::reports::{Run, time};
+use crate::reports::{Kind, Run, time};
 use crate::workload::{LengthDistribution, LengthShape, Load};
 
 /// The report.
@@ -86,6 +86,8 @@ struct LoadSection {
 #[serde(default)]
 struct LoadNative {
     config: Map<inference_perf::Config>,
+    /// `simulated` or `estimated`, as this library writes it.
+    kind: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -235,6 +237,7 @@ fn engine(component: Component, run: &mut Run, gpus: &mut Option<u64>) {
 fn load(load: &LoadSection, run: &mut Run) {
     let standard = &load.standardized;
     run.load_generator = known(standard.tool.0.clone());
+    run.kind = load.native.kind.0.as_deref().and_then(Kind::from_name).unwrap_or_default();
     let workload = &mut run.workload;
     workload.dataset = known(standard.source.0.clone());
     workload.input = standard.input_seq_len.lengths();
