@@ -194,6 +194,8 @@ impl Search<'_> {
         match catalogue::find(self.id.as_str()) {
             // The catalogue has one revision of a model, and does not know which.
             Some(model) if self.options.revision.is_none() => Ok(ModelFiles {
+                // An entry stands for several repositories.
+                id: self.id.as_str().to_owned(),
                 warnings: vec![format!("described by the built-in catalogue ({failure})")],
                 ..model.into()
             }),
