@@ -28,9 +28,6 @@ pub enum Evidence {
     Estimated,
 }
 
-/// The settings of an engine.
-pub type SettingsChoice = SettingsSummary;
-
 /// Engines of one role.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct RoleChoice {
@@ -47,7 +44,7 @@ pub struct RoleChoice {
     /// Layout of each.
     pub parallelism: ParallelismSummary,
     /// Settings of each.
-    pub settings: SettingsChoice,
+    pub settings: SettingsSummary,
     /// Tokens that the KV cache of each data-parallel rank holds.
     pub kv_cache_tokens: u64,
     /// The command that starts one.

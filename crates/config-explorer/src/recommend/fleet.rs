@@ -4,7 +4,6 @@ use super::query::{Query, RankBy};
 use super::space::Candidate;
 use crate::latency::StepTimes;
 use crate::serving::{Deployment, Latencies, Load, Traffic, latencies};
-use crate::workload::{Objective, Quantity};
 
 /// Engines of a role: how many of which.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +50,7 @@ impl<'a> Fleet<'a> {
     }
 
     pub(super) fn deployment(&self, query: &'a Query<'_>) -> crate::Result<Deployment<'a>> {
-        let role = |engines: Engines<'a>| engines.candidate.role(engines.replicas, query.calibration);
+        let role = |engines: Engines<'a>| engines.candidate.engine.role(engines.replicas, query.calibration);
         Ok(match *self {
             Self::Aggregated(engines) => Deployment::Aggregated(role(engines)?),
             Self::Disaggregated { prefill, decode } => {
@@ -66,10 +65,6 @@ impl<'a> Fleet<'a> {
         let steps: Vec<&StepTimes> = roles.iter().map(|(_, engines)| &engines.candidate.step).collect();
         let traffic = Traffic { load, ..query.traffic().ok()? };
         latencies(&self.deployment(query).ok()?, &steps, &traffic).ok()
-    }
-
-    fn under_demand(&self, query: &Query<'_>) -> Option<Latencies> {
-        self.latencies(query, query.traffic().ok()?.load)
     }
 
     /// Requests per second that it holds within the objectives of latency, Poisson arrivals.
@@ -89,10 +84,6 @@ impl<'a> Fleet<'a> {
     }
 }
 
-fn limits_rate(objective: &Objective) -> bool {
-    matches!(objective.quantity, Quantity::Throughput | Quantity::Requests)
-}
-
 /// The objectives of latency are met.
 fn is_quick_enough(query: &Query<'_>, latencies: &Latencies) -> bool {
     let value = |quantity| latencies.value(quantity, query.output_tokens);
@@ -101,7 +92,8 @@ fn is_quick_enough(query: &Query<'_>, latencies: &Latencies) -> bool {
             .objectives
             .0
             .iter()
-            .filter(|objective| !limits_rate(objective))
+            // A rate has no statistic.
+            .filter(|objective| objective.quantity.statistic().is_some())
             .all(|objective| objective.is_met_by(value(objective.quantity)))
 }
 
@@ -124,23 +116,32 @@ fn most_beside(query: &Query<'_>, beside: Engines<'_>, other: &Candidate) -> u32
     free.saturating_sub(taken) / other.gpus()
 }
 
+/// A fleet and what it does under the demand, if it meets the objectives.
+fn sized<'a>(query: &Query<'_>, fleet: Fleet<'a>) -> Option<Sized<'a>> {
+    let latencies = fleet.latencies(query, query.traffic().ok()?.load)?;
+    meets(query, &latencies).then_some(Sized { fleet, latencies })
+}
+
 /// The smallest number of replicas from 1 to `most` that meets the objectives; more replicas never make it worse.
-fn fewest<'a>(query: &Query<'_>, most: u32, fleet: impl Fn(u32) -> Fleet<'a>) -> Option<Sized<'a>> {
-    let sized = |replicas: u32| {
-        let fleet = fleet(replicas);
-        let latencies = fleet.under_demand(query)?;
-        meets(query, &latencies).then_some(Sized { fleet, latencies })
-    };
-    let mut best = sized(most)?;
+pub(super) fn fewest<'a>(query: &Query<'_>, most: u32, fleet: impl Fn(u32) -> Fleet<'a>) -> Option<Sized<'a>> {
+    let mut best = sized(query, fleet(most))?;
     let (mut too_few, mut enough) = (0, most);
     while enough - too_few > 1 {
         let middle = u32::midpoint(too_few, enough);
-        match sized(middle) {
+        match sized(query, fleet(middle)) {
             Some(smaller) => (best, enough) = (smaller, middle),
             None => too_few = middle,
         }
     }
     Some(best)
+}
+
+/// The replicas that the query asks for of the `most` there can be: as few as will do for cost, else all.
+fn chosen<'a>(query: &Query<'_>, most: u32, fleet: impl Fn(u32) -> Fleet<'a>) -> Option<Sized<'a>> {
+    match query.rank_by {
+        RankBy::Cost => fewest(query, most, fleet),
+        RankBy::Throughput | RankBy::Latency => sized(query, fleet(most)),
+    }
 }
 
 /// The engines of one kind that the demand needs.
@@ -150,16 +151,7 @@ fn fewest<'a>(query: &Query<'_>, most: u32, fleet: impl Fn(u32) -> Fleet<'a>) ->
 pub(super) fn aggregated<'a>(query: &Query<'_>, candidate: &'a Candidate) -> Result<Sized<'a>, Fleet<'a>> {
     let most = query.pool[candidate.share].gpus / candidate.gpus();
     let fleet = |replicas| Fleet::Aggregated(Engines { candidate, replicas });
-    let least = match query.rank_by {
-        RankBy::Cost => 1,
-        RankBy::Throughput | RankBy::Latency => most,
-    };
-    if least == most {
-        let largest = fleet(most);
-        let latencies = largest.under_demand(query).filter(|latencies| meets(query, latencies));
-        return latencies.map(|latencies| Sized { fleet: largest, latencies }).ok_or(largest);
-    }
-    fewest(query, most, fleet).ok_or_else(|| fleet(most))
+    chosen(query, most, fleet).ok_or_else(|| fleet(most))
 }
 
 /// The engines of two kinds that the demand needs, those for prompts and those that decode; `None` if the pool has too few.
@@ -176,15 +168,7 @@ pub(super) fn disaggregated<'a>(query: &Query<'_>, prefill: &'a Candidate, decod
             prefill: Engines { candidate: prefill, replicas: prefills },
             decode: decoding,
         };
-        let sized = match query.rank_by {
-            RankBy::Cost => fewest(query, most, fleet),
-            RankBy::Throughput | RankBy::Latency => {
-                let fleet = fleet(most);
-                let latencies = fleet.under_demand(query).filter(|latencies| meets(query, latencies));
-                latencies.map(|latencies| Sized { fleet, latencies })
-            }
-        };
-        let Some(sized) = sized else { continue };
+        let Some(sized) = chosen(query, most, fleet) else { continue };
         let badness = match query.rank_by {
             RankBy::Cost => sized.fleet.usd_per_hour(query).unwrap_or_else(|| f64::from(sized.fleet.gpus())),
             RankBy::Throughput => -sized.fleet.max_rate(query),

@@ -19,7 +19,7 @@ mod space;
 
 pub use answer::{
     Evidence, Flip, FrontPoint, Layout, Margin, NearestMiss, Neighbour, Recommendation, Recommendations, Rejected,
-    RoleChoice, SettingsChoice,
+    RoleChoice,
 };
 pub use query::{Demand, Disaggregation, PoolShare, Query, RankBy, Variant};
 pub use rank::recommend;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::answer::{Flip, Margin, NearestMiss, Neighbour, Rejected};
-use super::fleet::{Engines, Fleet, aggregated, meets};
+use super::fleet::{Engines, Fleet, aggregated, fewest};
 use super::query::{Demand, PoolShare, Query};
 use super::rank::Scored;
 use super::space::candidates;
 use crate::engine::ServeArgs;
 use crate::serving::{Latencies, Load};
-use crate::workload::{Comparison, Objective};
+use crate::workload::Objective;
 
 /// Kinds of reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,11 +93,10 @@ impl Rejection {
                 Some(format!("{objective} is missed with {}", rounded(value)))
             })
         };
-        let upper = |objective: &&Objective| matches!(objective.comparison, Comparison::Less | Comparison::LessOrEqual);
         let slow_idle = idle.is_some_and(|latencies| {
             let met =
                 |objective: &Objective| objective.is_met_by(latencies.value(objective.quantity, query.output_tokens));
-            !query.objectives.0.iter().filter(upper).all(met)
+            !query.objectives.0.iter().filter(|objective| objective.comparison.is_upper_bound()).all(met)
         });
         let (class, detail) = if slow_idle {
             (Class::TooSlowIdle, missed(&idle))
@@ -152,9 +151,9 @@ pub(super) fn rounded(value: f64) -> String {
 pub(super) fn margins(query: &Query<'_>, latencies: &Latencies, worse: Worse) -> Vec<Margin> {
     let margin = |objective: &Objective| {
         let predicted = latencies.value(objective.quantity, query.output_tokens);
-        let upper = matches!(objective.comparison, Comparison::Less | Comparison::LessOrEqual);
         let room = |value: f64| {
-            let room = if upper { objective.limit - value } else { value - objective.limit };
+            let room =
+                if objective.comparison.is_upper_bound() { objective.limit - value } else { value - objective.limit };
             100.0 * room / objective.limit
         };
         let factor = match objective.quantity.metric() {
@@ -193,10 +192,7 @@ fn excess(query: &Query<'_>, latencies: &Latencies) -> f64 {
     };
     let over = |objective: &Objective| {
         let value = latencies.value(objective.quantity, query.output_tokens).unwrap_or(f64::INFINITY);
-        match objective.comparison {
-            Comparison::Less | Comparison::LessOrEqual => value / objective.limit,
-            Comparison::Greater | Comparison::GreaterOrEqual => objective.limit / value,
-        }
+        if objective.comparison.is_upper_bound() { value / objective.limit } else { objective.limit / value }
     };
     if overload > 0.0 {
         return overload;
@@ -218,20 +214,9 @@ pub(super) fn nearest_miss(query: &Query<'_>, fleets: &[Fleet<'_>]) -> Option<Ne
     let (fleet, closest) = misses.min_by(|(_, one), (_, other)| excess(query, one).total_cmp(&excess(query, other)))?;
     let mut it_would_take = Vec::new();
     let Fleet::Aggregated(engines) = *fleet else { return None };
-    let enough = MORE
-        .iter()
-        .map(|times| Engines { replicas: engines.replicas * times, ..engines })
-        .find(|engines| latencies(&Fleet::Aggregated(*engines)).is_some_and(|latencies| meets(query, &latencies)));
-    if let Some(enough) = enough {
-        let (mut too_few, mut replicas) = (engines.replicas, enough.replicas);
-        while replicas - too_few > 1 {
-            let middle = u32::midpoint(too_few, replicas);
-            let fleet = Fleet::Aggregated(Engines { replicas: middle, ..engines });
-            let met = latencies(&fleet).is_some_and(|latencies| meets(query, &latencies));
-            if met { replicas = middle } else { too_few = middle }
-        }
-        let gpus = replicas * engines.candidate.gpus();
-        it_would_take.push(format!("{gpus} GPUs instead of {}", engines.gpus()));
+    let more = |replicas| Fleet::Aggregated(Engines { replicas, ..engines });
+    if let Some(enough) = MORE.iter().find_map(|times| fewest(query, engines.replicas * times, more)) {
+        it_would_take.push(format!("{} GPUs instead of {}", enough.fleet.gpus(), engines.gpus()));
     }
     if let Demand::Rate(rate) = query.demand {
         let held = fleet.max_rate(query);

@@ -8,10 +8,10 @@ use super::query::{PoolShare, Query};
 use super::reasons::{Class, Place, Rejection};
 use crate::deployment::{Nodes, Parallelism};
 use crate::engine::{EngineSettings, MaxModelLen, ServeArgs};
-use crate::latency::{Calibration, StepTimes};
+use crate::latency::StepTimes;
 use crate::memory::{PlanRequest, plan};
 use crate::model::{Architecture, FeedForward};
-use crate::serving::{Capacity, Engine, Role, Traffic};
+use crate::serving::{Capacity, Engine, Traffic};
 
 /// An engine that runs.
 #[derive(Debug)]
@@ -32,11 +32,6 @@ impl Candidate {
 
     pub(super) fn parallelism(&self) -> Parallelism {
         self.engine.parallelism
-    }
-
-    /// `replicas` of it.
-    pub(super) fn role<'a>(&'a self, replicas: u32, calibration: &'a Calibration) -> crate::Result<Role<'a>> {
-        self.engine.role(replicas, calibration)
     }
 }
 

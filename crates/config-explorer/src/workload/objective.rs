@@ -33,6 +33,11 @@ impl Comparison {
         }
     }
 
+    /// The limit is the most there may be.
+    pub fn is_upper_bound(self) -> bool {
+        matches!(self, Self::Less | Self::LessOrEqual)
+    }
+
     /// Whether `value` stands so to `limit`. Nothing compares with NaN.
     pub fn holds(self, value: f64, limit: f64) -> bool {
         match self {
