@@ -11,6 +11,7 @@ mod logs;
 mod memory;
 mod python;
 mod start_ups;
+mod table;
 
 use std::path::Path;
 

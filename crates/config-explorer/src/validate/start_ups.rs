@@ -1,17 +1,13 @@
 //! A table of server start-ups: what each was started with and what it printed.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::python;
+use super::{python, table};
+use crate::Result;
 use crate::engine::{Core, Flag, ServeArgs, Version};
-use crate::{Error, Result};
-
-/// Largest table that is read.
-const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// Columns that hold a flag of the same meaning, with the flag's name.
 const FLAG_COLUMNS: [(&str, &str); 14] = [
@@ -92,8 +88,8 @@ impl StartUps {
     /// # Errors
     /// [`Error::Io`] for a file that cannot be read, [`Error::Malformed`] for what is no such table.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        Self::read(file.take(FILE_BYTES_MAX), &path.display().to_string())
+        let (source, place) = table::open(path)?;
+        Self::read(source, &place)
     }
 
     /// Reads CSV with the column `model` and any of `id, vllm, engine, gpu, gpu_total_gib, tp, pp, dp, ep, dcp, util,
@@ -104,18 +100,7 @@ impl StartUps {
     /// # Errors
     /// [`Error::Malformed`] for what is no CSV, or has no `model`.
     pub fn read(source: impl Read, place: &str) -> Result<Self> {
-        let malformed = |reason: String| Error::Malformed { place: place.to_owned(), reason };
-        let mut reader = csv::Reader::from_reader(source);
-        let headings = reader.headers().map_err(|error| malformed(error.to_string()))?;
-        let columns: Vec<String> = headings.iter().map(str::to_owned).collect();
-        if !columns.iter().any(|column| column == "model") {
-            return Err(malformed("the first line names no column `model`".to_owned()));
-        }
-        let rows = reader.records().map(|record| {
-            let record = record.map_err(|error| malformed(error.to_string()))?;
-            Ok(StartUp::new(&columns, record.iter().map(str::to_owned).collect()))
-        });
-        let rows = rows.collect::<Result<_>>()?;
+        let (columns, rows) = table::read(source, place, &["model"], StartUp::new)?;
         Ok(Self { columns, rows })
     }
 }
@@ -123,10 +108,7 @@ impl StartUps {
 impl StartUp {
     fn new(columns: &[String], cells: Vec<String>) -> Self {
         let mut problems = Vec::new();
-        let cell = |name: &str| {
-            let position = columns.iter().position(|column| column == name);
-            position.map_or("", |position| cells[position].trim())
-        };
+        let cell = |name: &str| table::cell(columns, &cells, name);
         let mut number = |name: &str| match (cell(name), cell(name).parse::<f64>()) {
             ("", _) => None,
             (_, Ok(number)) if number.is_finite() => Some(number),

@@ -1,15 +1,13 @@
 //! A table of measured operating points.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::Result;
 use crate::engine::{ServeArgs, Version};
 use crate::serving::Load;
-use crate::{Error, Result};
+use crate::validate::table;
 
-/// Largest table that is read.
-const FILE_BYTES_MAX: u64 = 256 << 20;
 /// Requests of each client of a closed loop where their number is not known (the benchmark behind most rows sends ten).
 pub(super) const WAVES: f64 = 10.0;
 
@@ -82,8 +80,8 @@ impl MeasuredRuns {
     /// # Errors
     /// [`Error::Io`] for a file that cannot be read, [`Error::Malformed`] for what is no such table.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        Self::read(file.take(FILE_BYTES_MAX), &path.display().to_string())
+        let (source, place) = table::open(path)?;
+        Self::read(source, &place)
     }
 
     /// Reads CSV with the columns `model`, `gpu` and any of those that [`MeasuredRun`] names, and `isl_mean`/`isl`,
@@ -93,30 +91,14 @@ impl MeasuredRuns {
     /// # Errors
     /// [`Error::Malformed`] for what is no CSV, or lacks `model` or `gpu`.
     pub fn read(source: impl Read, place: &str) -> Result<Self> {
-        let malformed = |reason: String| Error::Malformed { place: place.to_owned(), reason };
-        let mut reader = csv::Reader::from_reader(source);
-        let headings = reader.headers().map_err(|error| malformed(error.to_string()))?;
-        let columns: Vec<String> = headings.iter().map(str::to_owned).collect();
-        for needed in ["model", "gpu"] {
-            if !columns.iter().any(|column| column == needed) {
-                return Err(malformed(format!("the first line names no column `{needed}`")));
-            }
-        }
-        let rows = reader.records().map(|record| {
-            let record = record.map_err(|error| malformed(error.to_string()))?;
-            Ok(MeasuredRun::new(&columns, record.iter().map(str::to_owned).collect()))
-        });
-        let rows = rows.collect::<Result<_>>()?;
+        let (columns, rows) = table::read(source, place, &["model", "gpu"], MeasuredRun::new)?;
         Ok(Self { columns, rows })
     }
 }
 
 impl MeasuredRun {
     fn new(columns: &[String], cells: Vec<String>) -> Self {
-        let cell = |name: &str| {
-            let position = columns.iter().position(|column| column == name);
-            position.map_or("", |position| cells[position].trim())
-        };
+        let cell = |name: &str| table::cell(columns, &cells, name);
         let number = |name: &str| cell(name).parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
         let count = |name: &str| number(name).map_or(1, |number| number as u32);
         let lengths = number("isl_mean").or_else(|| number("isl")).zip(number("osl_mean").or_else(|| number("osl")));
