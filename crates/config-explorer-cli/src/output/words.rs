@@ -2,6 +2,8 @@
 
 use config_explorer::memory::ParallelismSummary;
 
+use super::Table;
+
 /// A layout by the sizes that matter, such as `TP 2, EP 2`.
 pub(crate) fn layout(layout: ParallelismSummary) -> String {
     let mut words = vec![format!("TP {}", layout.tp)];
@@ -16,6 +18,18 @@ pub(crate) fn layout(layout: ParallelismSummary) -> String {
 /// So many of something: `1 GPU`, `1,200 GPUs`.
 pub(crate) fn count(number: u64, unit: &str) -> String {
     format!("{} {unit}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// Engines that do not fit, as rows.
+pub(crate) fn does_not_fit_table(reason: &str) -> Table {
+    let mut table = Table::new(["fits", "reason"]);
+    table.push(["no".to_owned(), reason.to_owned()]);
+    table
+}
+
+/// Engines that do not fit, for people.
+pub(crate) fn does_not_fit(reason: &str) -> String {
+    format!("It does not fit: {reason}.\n`config-explorer plan` with the same flags says what to change.\n")
 }
 
 /// A whole number with commas.

@@ -103,11 +103,7 @@ impl Answer for EstimateAnswer {
         match self {
             Self::One(one) => one.table(),
             Self::Curves(curves) => curves.table(),
-            Self::DoesNotFit { reason, .. } => {
-                let mut table = Table::new(["fits", "reason"]);
-                table.push(["no".to_owned(), reason.clone()]);
-                table
-            }
+            Self::DoesNotFit { reason, .. } => words::does_not_fit_table(reason),
         }
     }
 
@@ -115,9 +111,7 @@ impl Answer for EstimateAnswer {
         match self {
             Self::One(one) => one.text(),
             Self::Curves(curves) => curves.text(),
-            Self::DoesNotFit { reason, .. } => {
-                format!("It does not fit: {reason}.\n`config-explorer plan` with the same flags says what to change.\n")
-            }
+            Self::DoesNotFit { reason, .. } => words::does_not_fit(reason),
         }
     }
 

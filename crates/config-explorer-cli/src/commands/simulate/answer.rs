@@ -404,11 +404,7 @@ impl Answer for SimulateAnswer {
         match self {
             Self::One(one) => one.table(),
             Self::MaxRate(rate) => rate.table(),
-            Self::DoesNotFit { reason, .. } => {
-                let mut table = Table::new(["fits", "reason"]);
-                table.push(["no".to_owned(), reason.clone()]);
-                table
-            }
+            Self::DoesNotFit { reason, .. } => words::does_not_fit_table(reason),
         }
     }
 
@@ -416,9 +412,7 @@ impl Answer for SimulateAnswer {
         match self {
             Self::One(one) => one.text(),
             Self::MaxRate(rate) => rate.text(),
-            Self::DoesNotFit { reason, .. } => {
-                format!("It does not fit: {reason}.\n`config-explorer plan` with the same flags says what to change.\n")
-            }
+            Self::DoesNotFit { reason, .. } => words::does_not_fit(reason),
         }
     }
 
