@@ -48,7 +48,7 @@ accuracy:
 			$(PROGRAM) validate latency $(CONFORMANCE_DATA)/latency/measured.csv \
 				--models $(CONFORMANCE_DATA)/models --leave-out $$group --output markdown; \
 		done; \
-	} > docs/accuracy.md
+	} > docs/accuracy.md.new; mv docs/accuracy.md.new docs/accuracy.md
 
 bench:
 	cargo bench -p config-explorer
