@@ -86,7 +86,7 @@ impl StartUps {
     /// Reads a CSV file.
     ///
     /// # Errors
-    /// [`Error::Io`] for a file that cannot be read, [`Error::Malformed`] for what is no such table.
+    /// [`crate::Error::Io`] for a file that cannot be read, [`crate::Error::Malformed`] for what is no such table.
     pub fn open(path: &Path) -> Result<Self> {
         let (source, place) = table::open(path)?;
         Self::read(source, &place)
@@ -98,7 +98,7 @@ impl StartUps {
     /// (what it printed). Empty cells are unknown; other columns are kept.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for what is no CSV, or has no `model`.
+    /// [`crate::Error::Malformed`] for what is no CSV, or has no `model`.
     pub fn read(source: impl Read, place: &str) -> Result<Self> {
         let (columns, rows) = table::read(source, place, &["model"], StartUp::new)?;
         Ok(Self { columns, rows })

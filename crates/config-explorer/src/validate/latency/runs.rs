@@ -78,7 +78,7 @@ impl MeasuredRuns {
     /// Reads a CSV file.
     ///
     /// # Errors
-    /// [`Error::Io`] for a file that cannot be read, [`Error::Malformed`] for what is no such table.
+    /// [`crate::Error::Io`] for a file that cannot be read, [`crate::Error::Malformed`] for what is no such table.
     pub fn open(path: &Path) -> Result<Self> {
         let (source, place) = table::open(path)?;
         Self::read(source, &place)
@@ -89,7 +89,7 @@ impl MeasuredRuns {
     /// are unknown; other columns are kept.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for what is no CSV, or lacks `model` or `gpu`.
+    /// [`crate::Error::Malformed`] for what is no CSV, or lacks `model` or `gpu`.
     pub fn read(source: impl Read, place: &str) -> Result<Self> {
         let (columns, rows) = table::read(source, place, &["model", "gpu"], MeasuredRun::new)?;
         Ok(Self { columns, rows })
