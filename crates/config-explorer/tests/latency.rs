@@ -157,6 +157,12 @@ fn finite(prediction: &Prediction) -> bool {
         && prediction.interval_80.tpot_mean_ms.is_sorted()
 }
 
+/// Steps get slower in jumps, where the next CUDA graph begins, so that a load may have several steady states close to
+/// each other; the one that is found may be the faster for the heavier load, by up to this much.
+const GRAPHS: f64 = 0.03;
+/// The same where the number of sequences is limited, and changes with the length.
+const LIMITED: f64 = 0.1;
+
 /// Not below, rounding and the tolerance of the fixed point apart.
 fn at_least(more: f64, less: f64) -> bool {
     more >= less * (1.0 - 2e-3)
@@ -215,34 +221,38 @@ proptest! {
         prop_assert!(finite(&base), "{base:?}");
         let heavier = predict(1, &case, load * 1.3).unwrap();
         prop_assert!(finite(&heavier));
-        // Steps full of prompts: how many prompts meet in one, which makes each cheaper, is a round figure of the closed
-        // form. There, an order is not asserted: it is broken by up to 2 %.
-        let started = case.output * engine.settings.max_num_batched_tokens as f64;
-        if !by_rate && started < load * 1.3 * case.input * 1.3 {
-            return Ok(());
-        }
-        prop_assert!(at_least(heavier.tpot_ms.mean, base.tpot_ms.mean), "{} {}", heavier.tpot_ms.mean, base.tpot_ms.mean);
-        let ttft = |prediction: &Prediction| prediction.ttft_ms.map_or(f64::INFINITY, |ttft| ttft.mean);
-        prop_assert!(at_least(ttft(&heavier), ttft(&base)), "{} {}", ttft(&heavier), ttft(&base));
-        prop_assert!(
-            at_least(heavier.throughput.requests_per_s, base.throughput.requests_per_s),
-            "throughput {} {}",
-            heavier.throughput.requests_per_s,
-            base.throughput.requests_per_s
-        );
         let replicated = predict(2, &case, load).unwrap();
-        prop_assert!(at_least(replicated.throughput.requests_per_s, base.throughput.requests_per_s));
+        let throughput = |prediction: &Prediction| prediction.throughput.requests_per_s;
+        prop_assert!(at_least(throughput(&replicated), throughput(&base)));
+        // More clients may get less: where one more sequence makes a step run the next larger CUDA graph, all get slower.
+        prop_assert!(!by_rate || at_least(throughput(&heavier), throughput(&base)));
+        // Where the KV cache is full, or prompts fill the steps, fewer of the longer requests run together, in smaller
+        // CUDA graphs.
+        let full = |prediction: &Prediction| prediction.bound_by == Bound::KvCapacity || prediction.saturated;
+        let started = case.output * engine.settings.max_num_batched_tokens as f64;
+        let full_of_prompts = !by_rate && started < load * 1.3 * case.input * 1.3;
+        let slower = |other: &Prediction, what: &str, value: fn(&Prediction) -> Option<f64>| {
+            let limited = full_of_prompts || full(&base) || full(other);
+            let tolerance = if limited { LIMITED } else { GRAPHS };
+            let [other, base] = [other, &base].map(|prediction| value(prediction).unwrap_or(f64::INFINITY));
+            prop_assert!(other >= base * (1.0 - tolerance), "{what} {base} -> {other}");
+            Ok(())
+        };
+        let tpot = |prediction: &Prediction| Some(prediction.tpot_ms.mean);
+        let ttft = |prediction: &Prediction| prediction.ttft_ms.map(|ttft| ttft.mean);
+        let e2e = |prediction: &Prediction| prediction.e2e_ms.map(|e2e| e2e.mean);
+        slower(&heavier, "load, TPOT", tpot)?;
+        slower(&heavier, "load, TTFT", ttft)?;
+        slower(&heavier, "load, E2E", e2e)?;
         if let Ok(longer) = predict(1, &Case { input: case.input * 1.3, ..case.clone() }, load) {
-            prop_assert!(at_least(ttft(&longer), ttft(&base)), "input, TTFT {} {}", ttft(&longer), ttft(&base));
-            // A full KV cache holds fewer of the longer requests, and beyond saturation fewer are started: theirs may be
-            // shorter then.
-            let full = longer.bound_by == Bound::KvCapacity || longer.saturated;
-            let [tpot, shorter] = [&longer, &base].map(|prediction| prediction.tpot_ms.mean);
-            prop_assert!(full || at_least(tpot, shorter), "input, TPOT {tpot} {shorter}");
+            slower(&longer, "input, TTFT", ttft)?;
+            slower(&longer, "input, E2E", e2e)?;
+            if !(full_of_prompts || full(&base) || full(&longer)) {
+                slower(&longer, "input, TPOT", tpot)?;
+            }
         }
-        let e2e = |prediction: &Prediction| prediction.e2e_ms.map_or(f64::INFINITY, |e2e| e2e.mean);
         if let Ok(longer) = predict(1, &Case { output: case.output * 1.3, ..case.clone() }, load) {
-            prop_assert!(at_least(e2e(&longer), e2e(&base)), "output {} {}", e2e(&longer), e2e(&base));
+            slower(&longer, "output, E2E", e2e)?;
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn at_concurrency(prefills: &Pool<'_>, decodes: &Pool<'_>, transfer_u
         if state.saturated { f64::MAX } else { rate * (state.ttft_us() + output * state.tpot_us) - clients }
     };
     let most = prefill_capacity(prefills).min(open(&decodes.lane, f64::MAX).rate * decodes.lanes);
-    let rate = root(present, 0.0, most);
+    let rate = root(present, most);
     let state = at_rate(prefills, decodes, transfer_us, rate);
     if !state.saturated {
         return state;

@@ -29,6 +29,8 @@ pub(super) struct Lane<'a> {
 pub(super) struct Costs {
     /// A step that only decodes.
     pub(super) decode_us: f64,
+    /// The steps that compute one prompt, alone, beside the decodes.
+    pub(super) first_us: f64,
     /// What one prompt adds to the steps it is computed in, alone.
     pub(super) prompt_us: f64,
     /// The same where prompts fill the steps.
@@ -95,9 +97,8 @@ impl<'a> Lane<'a> {
         let others = (running - 1.0).max(0.0);
         let [all, beside] = [running, others].map(|running| self.step.decode_attention_us(self.decodes(running)));
         let without_us = self.step.unpadded_us(running, running, false) + all;
-        // What a step with prompt tokens takes more than one without.
-        let added_us = |tokens: f64, prompts: f64, attention_us: f64| {
-            self.step.unpadded_us(others + tokens, others + prompts, true) + beside + attention_us - without_us
+        let step_us = |tokens: f64, prompts: f64, attention_us: f64| {
+            self.step.unpadded_us(others + tokens, others + prompts, true) + beside + attention_us
         };
         let budget = self.step.max_num_batched_tokens;
         if self.computed > budget {
@@ -107,16 +108,18 @@ impl<'a> Lane<'a> {
             let rest = self.computed - whole * budget;
             let middle = Chunk { tokens: budget, context: self.cached + (whole - 1.0) / 2.0 * budget };
             let last = Chunk { tokens: rest, context: self.cached + whole * budget };
-            let prompt_us = whole * added_us(budget, 0.0, self.step.prefill_us(middle))
-                + added_us(rest, 1.0, self.step.prefill_us(last));
-            return Costs { decode_us, prompt_us: prompt_us.max(0.0), packed_us: prompt_us.max(0.0) };
+            let first_us = whole * step_us(budget, 0.0, self.step.prefill_us(middle))
+                + step_us(rest, 1.0, self.step.prefill_us(last));
+            let prompt_us = (first_us - (whole + 1.0) * without_us).max(0.0);
+            return Costs { decode_us, first_us, prompt_us, packed_us: prompt_us };
         }
         let chunk = Chunk { tokens: self.computed, context: self.cached };
         let attention_us = self.step.prefill_us(chunk);
-        let prompt_us = added_us(self.computed, 1.0, attention_us).max(0.0);
+        let first_us = step_us(self.computed, 1.0, attention_us);
+        // What a step with prompts takes more than one without.
+        let prompt_us = (first_us - without_us).max(0.0);
         let prompts = self.prompts_per_step();
-        let packed_us =
-            (added_us(prompts * self.computed, prompts, prompts * attention_us) / prompts).clamp(0.0, prompt_us);
-        Costs { decode_us, prompt_us, packed_us }
+        let packed_us = (step_us(prompts * self.computed, prompts, prompts * attention_us) - without_us) / prompts;
+        Costs { decode_us, first_us, prompt_us, packed_us: packed_us.clamp(0.0, prompt_us) }
     }
 }

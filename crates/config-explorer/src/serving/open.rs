@@ -1,19 +1,17 @@
 //! Poisson arrivals, and a burst of requests.
 
-use super::lane::Lane;
+use super::lane::{Costs, Lane};
 use super::steady::{Steady, burst, decode_pace, root};
 
 /// Poisson arrivals at `rate` requests per us (the reference's 3.3).
 pub(super) fn open(lane: &Lane<'_>, rate: f64) -> Steady {
-    let phase = lane.phase().max(1.0);
     // Half a step on average until a step starts; where scheduling runs ahead, a whole one.
     let wait = if lane.step.async_scheduling { 1.0 } else { 0.5 };
     let most = lane.prompts_per_step() - 1.0;
     let pace = |running: f64| {
         // A running request sees the others as anybody does, and itself (a Poisson number, biased by size).
         let costs = lane.costs((running + 1.0).min(lane.sequences_max));
-        let meeting = (rate * (costs.decode_us + costs.prompt_us) * phase).min(most);
-        let mixed_us = costs.mixed_us(meeting);
+        let mixed_us = mixed_us(lane, &costs, rate);
         let free = 1.0 - rate * mixed_us;
         (costs, mixed_us, if free > 0.0 { costs.decode_us / free } else { f64::INFINITY })
     };
@@ -25,9 +23,9 @@ pub(super) fn open(lane: &Lane<'_>, rate: f64) -> Steady {
     if excess(limit) < 0.0 {
         return saturated(lane);
     }
-    let running = root(excess, 0.0, limit);
+    let running = root(excess, limit);
     let (costs, mixed_us, tpot_us) = pace(running);
-    let (decode_us, least_us) = (costs.decode_us, costs.decode_us + costs.prompt_us);
+    let (decode_us, least_us) = (costs.decode_us, costs.first_us);
     // A request meets a long step more often than a short one.
     let prefilling = (rate * tpot_us).min(1.0);
     let step_us = (decode_us.powi(2) * (1.0 - prefilling) + least_us.powi(2) * prefilling)
@@ -51,17 +49,27 @@ pub(super) fn open(lane: &Lane<'_>, rate: f64) -> Steady {
     }
 }
 
-/// More arrives than the lane can serve: it runs all the sequences it holds, and the queue grows for ever.
+/// What a prompt adds to its step at such a rate, us.
+fn mixed_us(lane: &Lane<'_>, costs: &Costs, rate: f64) -> f64 {
+    let meeting = rate * (costs.decode_us + costs.prompt_us) * lane.phase().max(1.0);
+    costs.mixed_us(meeting.min(lane.prompts_per_step() - 1.0))
+}
+
+/// More arrives than the lane can serve: it runs all the sequences it holds, at the highest rate that it can, and the
+/// queue grows for ever.
 fn saturated(lane: &Lane<'_>) -> Steady {
+    const ITERATIONS: usize = 16;
     let running = lane.sequences_max;
     let costs = lane.costs(running);
-    let (tpot_us, _) = decode_pace(lane, &costs, running);
+    let tpot_of = |rate: f64| costs.decode_us + running / lane.output * mixed_us(lane, &costs, rate);
+    // Prompts are cheaper the more of them meet, so that this rises to its limit.
+    let tpot_us = (0..ITERATIONS).fold(tpot_of(0.0), |tpot_us, _| tpot_of(running / (lane.output * tpot_us)));
     Steady {
         tpot_us,
         decode_us: costs.decode_us,
         prompt_us: costs.prompt_us,
         request_us: lane.request_us(running),
-        least_us: costs.decode_us + costs.prompt_us,
+        least_us: costs.first_us,
         step_wait_us: 0.0,
         queue_us: f64::INFINITY,
         burst: (0.0, 0.0),
@@ -94,7 +102,7 @@ pub(super) fn at_once(lane: &Lane<'_>, requests: f64) -> Steady {
         decode_us: costs.decode_us,
         prompt_us: costs.prompt_us,
         request_us: lane.request_us(running),
-        least_us: costs.decode_us + costs.prompt_us,
+        least_us: costs.first_us,
         step_wait_us: 0.0,
         queue_us: 0.0,
         burst: (1.0, burst_us),

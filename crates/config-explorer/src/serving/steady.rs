@@ -133,10 +133,10 @@ pub(super) fn closed(lane: &Lane<'_>, clients: f64, waves: Option<f64>) -> Stead
     };
     let limit = lane.sequences_max.min(clients);
     let full = lane.sequences_max < clients && excess(limit) < 0.0;
-    let running = if full { limit } else { root(excess, 0.0, limit) };
+    let running = if full { limit } else { root(excess, limit) };
     let (costs, (tpot_us, _), (step_wait_us, mut queue_us), mut burst_us) = state(running);
     let rate = running / (lane.output * tpot_us);
-    let least_us = costs.decode_us + costs.prompt_us;
+    let least_us = costs.first_us;
     if full {
         // All clients that do not decode wait.
         let waiting_us = clients / rate - lane.output * tpot_us - lane.request_us(running);
@@ -161,14 +161,32 @@ pub(super) fn closed(lane: &Lane<'_>, clients: f64, waves: Option<f64>) -> Stead
     }
 }
 
-/// Root of an increasing function within a bracket (regula falsi, Illinois).
-pub(super) fn root(function: impl Fn(f64) -> f64, mut low: f64, mut high: f64) -> f64 {
+/// The least root of a function that is negative at 0, within an octave (steps get slower in jumps, where the next CUDA
+/// graph begins, so that there may be several); `high` if it has none.
+pub(super) fn root(function: impl Fn(f64) -> f64, high: f64) -> f64 {
+    let (mut low, mut at_low) = (0.0, -high);
+    let mut next = high.min(1.0);
+    loop {
+        let at_next = function(next);
+        if at_next > 0.0 {
+            return between(function, (low, at_low), (next, at_next));
+        }
+        if next >= high {
+            return high;
+        }
+        (low, at_low) = (next, at_next);
+        next = (2.0 * next).min(high);
+    }
+}
+
+/// Root of a function between a point where it is negative and one where it is positive (regula falsi, Illinois).
+fn between(
+    function: impl Fn(f64) -> f64,
+    (mut low, mut at_low): (f64, f64),
+    (mut high, mut at_high): (f64, f64),
+) -> f64 {
     const TOLERANCE: f64 = 1e-4;
     const ITERATIONS: usize = 40;
-    let (mut at_low, mut at_high) = (low - high, function(high));
-    if at_high <= 0.0 {
-        return high;
-    }
     let mut side = 0;
     for _ in 0..ITERATIONS {
         let middle = (low * at_high - high * at_low) / (at_high - at_low);
