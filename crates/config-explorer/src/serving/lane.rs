@@ -33,7 +33,7 @@ pub(super) struct Costs {
     pub(super) first_us: f64,
     /// What one prompt adds to the steps it is computed in, alone.
     pub(super) prompt_us: f64,
-    /// The same where prompts fill the steps.
+    /// The same where prompts fill the steps: more, where the prompt alone leaves the step bound by memory.
     pub(super) packed_us: f64,
 }
 
@@ -66,7 +66,9 @@ impl<'a> Lane<'a> {
         FRONT_END_US + FRONT_END_PER_TOKEN_US * self.prompt()
     }
 
-    /// Time of a request outside of the engine while `streams` are open.
+    /// Time of a request outside of the engine while `streams` of a closed loop are open: there, a request is sent when a
+    /// step's tokens are handed out, and those of all other clients are handled first. Arrivals at a rate are not tied
+    /// to steps, and the measured ones do not show it.
     pub(super) fn request_us(&self, streams: f64) -> f64 {
         let (fixed, per_token, per_stream) = self.step.request_us;
         fixed + per_token * self.prompt() + per_stream * streams
@@ -120,6 +122,6 @@ impl<'a> Lane<'a> {
         let prompt_us = (first_us - without_us).max(0.0);
         let prompts = self.prompts_per_step();
         let packed_us = (step_us(prompts * self.computed, prompts, prompts * attention_us) - without_us) / prompts;
-        Costs { decode_us, first_us, prompt_us, packed_us: packed_us.clamp(0.0, prompt_us) }
+        Costs { decode_us, first_us, prompt_us, packed_us: packed_us.max(0.0) }
     }
 }

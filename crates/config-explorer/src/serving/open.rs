@@ -37,7 +37,7 @@ pub(super) fn open(lane: &Lane<'_>, rate: f64) -> Steady {
         tpot_us,
         decode_us,
         prompt_us: costs.prompt_us,
-        request_us: lane.request_us(running),
+        request_us: lane.request_us(0.0),
         least_us,
         step_wait_us: busy * step_us * wait,
         queue_us,
@@ -58,17 +58,18 @@ fn mixed_us(lane: &Lane<'_>, costs: &Costs, rate: f64) -> f64 {
 /// More arrives than the lane can serve: it runs all the sequences it holds, at the highest rate that it can, and the
 /// queue grows for ever.
 fn saturated(lane: &Lane<'_>) -> Steady {
-    const ITERATIONS: usize = 16;
+    const ITERATIONS: usize = 24;
     let running = lane.sequences_max;
     let costs = lane.costs(running);
     let tpot_of = |rate: f64| costs.decode_us + running / lane.output * mixed_us(lane, &costs, rate);
-    // Prompts are cheaper the more of them meet, so that this rises to its limit.
-    let tpot_us = (0..ITERATIONS).fold(tpot_of(0.0), |tpot_us, _| tpot_of(running / (lane.output * tpot_us)));
+    // The prompts that meet in a step follow from the rate, and the rate from their cost.
+    let tpot_us = (0..ITERATIONS)
+        .fold(tpot_of(0.0), |tpot_us, _| f64::midpoint(tpot_us, tpot_of(running / (lane.output * tpot_us))));
     Steady {
         tpot_us,
         decode_us: costs.decode_us,
         prompt_us: costs.prompt_us,
-        request_us: lane.request_us(running),
+        request_us: lane.request_us(0.0),
         least_us: costs.first_us,
         step_wait_us: 0.0,
         queue_us: f64::INFINITY,
