@@ -101,6 +101,7 @@ fn run(inputs: &[Input]) -> Report {
         gpu_memory_gib: None,
         gpus_per_node: None,
         engine: None,
+        goal: None,
         model: &|id| Model::load(id, &options),
     };
     check(inputs, &context)

@@ -194,7 +194,7 @@ fn malformed(place: &Path, reason: impl Into<String>) -> Error {
     Error::Malformed { place: place.display().to_string(), reason: reason.into() }
 }
 
-fn is_remote(resource: &str) -> bool {
+pub(super) fn is_remote(resource: &str) -> bool {
     resource.contains("://") || resource.starts_with("git@") || resource.starts_with("github.com/")
 }
 

@@ -82,7 +82,7 @@ pub(super) fn workload(description: &Description, role: &Role) -> Document {
 fn pod(description: &Description, role: &Role) -> PodSpec {
     PodSpec {
         service_account_name: Some(description.service_account.clone()),
-        node_selector: description.node_selector.clone(),
+        node_selector: role.node_selector.clone(),
         init_containers: if role.kind == RoleKind::Decode { vec![routing_proxy(role)] } else { Vec::new() },
         containers: vec![engine(description, role)],
         volumes: role.volumes.iter().map(volume).collect(),

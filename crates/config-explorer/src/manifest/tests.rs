@@ -1,5 +1,6 @@
 use super::*;
 use crate::engine::ServeArgs;
+use crate::recommend::Demand;
 use crate::simulation::router::{LoadOptions, RouterConfig};
 
 fn described(router: RouterProfile) -> Description {
@@ -40,7 +41,7 @@ fn the_router_takes_every_profile() {
 fn everything_that_is_written_passes_the_check() {
     let mut description = described(RouterProfile::Precise);
     description.autoscaling = Some(Autoscaling { min_replicas: 1, max_replicas: 4 });
-    description.load = Some(Load { input_len: 1000, output_len: 100, concurrency: 8, requests: 80 });
+    description.load = Some(Load { input_len: 1000, output_len: 100, demand: Demand::Users(8.0), requests: 80 });
     for description in [description, described(RouterProfile::Disaggregated)] {
         let files = write_files(&description).unwrap();
         let inputs: Vec<_> = files
@@ -58,6 +59,7 @@ fn everything_that_is_written_passes_the_check() {
                 gpu_memory_gib: None,
                 gpus_per_node: None,
                 engine: None,
+                goal: None,
                 model: &|id| crate::model::Model::load(id, &options),
             },
         );

@@ -410,6 +410,7 @@ fn context<'a>(data: &'a Path, gpu: &str) -> Context<'a> {
         gpu_memory_gib: None,
         gpus_per_node: None,
         engine: None,
+        goal: None,
         model: Box::leak(Box::new(|id: &str| model(data, id))),
     }
 }

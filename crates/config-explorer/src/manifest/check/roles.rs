@@ -12,6 +12,7 @@ use crate::engine::{EngineRules, EngineSettings, FLAGS, JsonObject, ServeArgs};
 use crate::hardware::Accelerator;
 use crate::memory::{self, PlanRequest};
 use crate::model::Model;
+use crate::serving::Engine;
 use crate::units::GIB;
 
 /// Edit distance at which an unknown flag is a known one misspelt.
@@ -19,13 +20,20 @@ const TYPO_DISTANCE_MAX: usize = 2;
 /// Environment by which vLLM takes lengths beyond the model's (vLLM `config/model.py`).
 const LONG_LENGTHS: &str = "VLLM_ALLOW_LONG_MAX_MODEL_LEN";
 
+/// An engine that was planned.
+pub(super) struct Planned {
+    pub(super) role: CheckedRole,
+    /// It under the load that was given, or why it cannot be predicted.
+    pub(super) engine: Option<std::result::Result<Engine, String>>,
+}
+
 /// Checks an engine, and plans it where its model and accelerator are known.
 pub(super) fn check(
     server: &Server,
     context: &Context<'_>,
     models: &Models<'_>,
     findings: &mut Findings,
-) -> Option<CheckedRole> {
+) -> Option<Planned> {
     let args = server.args.as_ref()?;
     unknown_flags(server, args, findings);
     ports(server, findings);
@@ -253,7 +261,7 @@ fn plan(
     context: &Context<'_>,
     models: &Models<'_>,
     findings: &mut Findings,
-) -> Option<CheckedRole> {
+) -> Option<Planned> {
     let place = &server.place;
     let parallelism = match Parallelism::from_args(args) {
         Ok(parallelism) => parallelism,
@@ -330,7 +338,21 @@ fn plan(
         }
     }
     let (file, path) = (place.file.clone(), place.object.clone());
-    Some(CheckedRole { file, path, role: server.role.clone(), replicas: server.replicas, plan })
+    let engine = context.goal.as_ref().filter(|_| plan.fits).and_then(|goal| {
+        let limit = request.settings.max_model_len.or(model.architecture.max_position_embeddings);
+        let tokens = goal.traffic.input_tokens + goal.traffic.output_tokens;
+        match limit.filter(|limit| tokens > *limit as f64) {
+            Some(limit) => {
+                let message =
+                    format!("requests of {tokens} tokens with their output are refused: at most {limit} are taken");
+                findings.error("objective-missed", place, "args", message, "raise `--max-model-len`");
+                None
+            }
+            None => Some(Engine::new(&request, &goal.traffic).map_err(|error| error.to_string())),
+        }
+    });
+    let role = CheckedRole { file, path, role: server.role.clone(), replicas: server.replicas, plan };
+    Some(Planned { role, engine })
 }
 
 /// The model with the length that the command allows it.
