@@ -145,9 +145,12 @@ impl Answer for CheckAnswer {
                 .kv_cache
                 .map_or_else(String::new, |kv| format!(", KV cache of {} tokens", output::words::grouped(kv.tokens)));
             let verdict = if plan.fits { "fits" } else { "does not fit" };
+            let most = role.replicas_max.map_or_else(String::new, |most| {
+                format!(", at most {most} x {} = {} GPUs", plan.gpus, most.saturating_mul(plan.gpus.into()))
+            });
             let _ = writeln!(
                 text,
-                "{name}: {} x {} on {} x {} {verdict}{kv}",
+                "{name}: {} x {} on {} x {} {verdict}{kv}{most}",
                 role.replicas, plan.model.id, plan.gpus, plan.accelerator.name
             );
         }

@@ -6,6 +6,7 @@
 //! block sizes that agree, a connector between prefill and decode. Only what is sure to fail is an error; what was not checked is a
 //! note. With a [`Goal`], every deployment is estimated under its load, and a missed objective is an error.
 
+mod autoscaler;
 mod inputs;
 mod objectives;
 mod roles;
@@ -71,6 +72,8 @@ pub struct CheckedRole {
     pub role: Option<String>,
     /// Engines of this kind.
     pub replicas: u64,
+    /// Most replicas that an autoscaler may make of them; `null` without one.
+    pub replicas_max: Option<u64>,
     /// The plan of one.
     #[serde(flatten)]
     pub plan: MemoryPlan,
@@ -208,7 +211,8 @@ pub fn check(inputs: &[Input], context: &Context<'_>) -> Report {
     let planned: Vec<_> = servers.iter().map(|server| roles::check(server, context, &models, &mut findings)).collect();
     roles::together(servers, &mut findings);
     let objectives = context.goal.as_ref().map(|goal| objectives::check(servers, &planned, goal, &mut findings));
-    let checked: Vec<_> = planned.into_iter().flatten().map(|planned| planned.role).collect();
+    let mut checked: Vec<_> = planned.into_iter().flatten().map(|planned| planned.role).collect();
+    autoscaler::check(&gathered, &mut checked, &mut findings);
     for values in &gathered.routers {
         router::check(values, servers, &checked, &mut findings);
     }

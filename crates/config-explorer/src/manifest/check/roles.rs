@@ -351,7 +351,8 @@ fn plan(
             None => Some(Engine::new(&request, &goal.traffic).map_err(|error| error.to_string())),
         }
     });
-    let role = CheckedRole { file, path, role: server.role.clone(), replicas: server.replicas, plan };
+    let role =
+        CheckedRole { file, path, role: server.role.clone(), replicas: server.replicas, replicas_max: None, plan };
     Some(Planned { role, engine })
 }
 
