@@ -36,6 +36,8 @@ const MISTAKES: &[(&[&str], &str, &str, &str)] = &[
     (AGGREGATED, "/v1/models, port: http", "/v1/models, port: web", "error port-mismatch"),
     (AGGREGATED, "--max-num-seqs", "--max-nun-seqs", "error unknown-flag"),
     (AGGREGATED, "--max-num-seqs", "--of-another-engine", "note unknown-flag"),
+    (AGGREGATED, "--max-num-seqs=64", "--swap-space=4", "error unknown-flag"),
+    (AGGREGATED, "--max-num-seqs=64", "--num-scheduler-steps=8", "error unknown-flag"),
     (AGGREGATED, "v0.23.0", "latest", ""),
     (AGGREGATED, "cpu_bytes_to_use\": 10737418240", "cpu_bytes_to_use\": 107374182400", "error offload-size"),
     (
@@ -204,7 +206,9 @@ fn objectives_are_checked_for_one_pool_and_two() {
     let codes = |report: &Report| report.findings.iter().map(|finding| finding.code).collect::<Vec<_>>();
     for (file, kinds) in [("aggregated.yaml", 1), ("apart.yaml", 2)] {
         let of = |replicas: &str| {
-            let text = text(file).replace("\nspec:\n", &format!("\nspec:\n  replicas: {replicas}\n"));
+            let text = text(file)
+                .replace("  replicas: 2\n", "")
+                .replace("\nspec:\n", &format!("\nspec:\n  replicas: {replicas}\n"));
             [Input::parse(file, text.as_bytes())]
         };
         let quiet = run_at(&of("1"), 1.0, "ttft:p99<2s;tpot:mean<40ms");
@@ -231,6 +235,30 @@ fn requests_that_are_too_long_are_a_missed_objective() {
     let report = run_at(&[Input::Command(words)], 1.0, "");
     let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
     assert_eq!(codes, ["objective-missed"]);
+}
+
+#[test]
+fn flags_are_those_of_the_version() {
+    let text = std::fs::read_to_string(folder().join("aggregated.yaml")).expect("a file of the tests");
+    for (flag, version, expected) in [
+        ("--moe-backend=triton", "v0.16.0", "vLLM 0.16.0 has no flag `--moe-backend` yet: 0.17.0 is the first with it"),
+        ("--moe-backend=triton", "v0.17.0", ""),
+        ("--swap-space=4", "v0.17.1", ""),
+        ("--swap-space=4", "v0.18.0", "vLLM 0.18.0 has no flag `--swap-space` any more: 0.18.0 is without it"),
+        // Nothing is said of a version that is not known.
+        ("--swap-space=4", "latest", ""),
+        ("--guided-decoding-backend=xgrammar", "v0.11.0", ""),
+        (
+            "--guided-decoding-backend=xgrammar",
+            "v0.23.0",
+            "vLLM 0.23.0 has no flag `--guided-decoding-backend` any more: 0.12.0 is without it",
+        ),
+    ] {
+        let text = text.replace("--max-num-seqs=64", flag).replace("v0.23.0", version);
+        let found: Vec<_> = run(&[Input::parse("file", text.as_bytes())]).findings;
+        let messages: Vec<_> = found.iter().map(|finding| finding.message.as_str()).collect();
+        assert_eq!(messages.join("; "), expected, "{flag} {version}");
+    }
 }
 
 #[test]

@@ -85,6 +85,7 @@ pub(super) fn check(gathered: &Gathered, checked: &mut [CheckedRole], findings: 
                 format!("it scales `{object}`, which is not in these files"),
                 close.map_or_else(|| "name what is to be scaled".to_owned(), |(_, known)| format!("name `{known}`")),
             );
+            continue;
         }
         for variant in autoscaler.variants.iter().filter(|variant| *variant != name) {
             findings.warning(
