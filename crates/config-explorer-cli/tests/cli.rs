@@ -481,6 +481,14 @@ fn recommendations() {
     snapshot!("recommend_wrong_pool", &format!("{qwen} --gpus H100 --rate 1"));
     snapshot!("recommend_wrong_objective", &format!("{qwen} --gpus H100:8 --rate 1 --slo ttft<2s"));
     snapshot!("recommend_deployed", &format!("{qwen} --gpus H100:2 --rate 1 --top 1 --deploy files"));
+    let search = "-- recommend Qwen/Qwen3-32B --gpus H100:64 --input-len 1000 --output-len 300 --rate 20";
+    snapshot!(
+        "job",
+        &format!("job --shards 8 --parallelism 4 --namespace team --storage-class shared {search} --slo ttft:p99<2s")
+    );
+    snapshot!("job_of_a_shard", &format!("job --shards 8 {search} --shard 0/8"));
+    snapshot!("job_of_another_command", "job --shards 8 -- plan Qwen/Qwen3-32B --gpu H100");
+    snapshot!("job_of_a_wrong_command", "job --shards 8 -- recommend Qwen/Qwen3-32B --gpu H100");
     snapshot!("deploy_help", "deploy --help");
     snapshot!("deploy_nothing", "deploy");
     snapshot!("recommend_zero_rate", &format!("{qwen} --gpus H100:8 --rate 0"));

@@ -46,7 +46,8 @@ tables! {
         leader_worker_set: String
     }
     Images {
-        engine: String, engine_of_version: String, engine_env: Texts, engine_wide_ep: String, sidecar: String, tokenizer: String, benchmark: String
+        engine: String, engine_of_version: String, engine_env: Texts, engine_wide_ep: String, sidecar: String, tokenizer: String, benchmark: String,
+        config_explorer: String
     }
     RouterFacts {
         standalone_chart: String, gateway_chart: String, config_api_version: String, sidecar_port_flag: String,

@@ -10,6 +10,7 @@ pub mod check;
 mod description;
 mod facts;
 mod files;
+mod job;
 pub mod kubernetes;
 mod kustomize;
 mod proposal;
@@ -22,6 +23,7 @@ pub use facts::{
     Versions, VolumeFacts,
 };
 pub use files::{modelservice_values, write_files};
+pub use job::ShardJob;
 pub use kustomize::{FILE_NAMES, Kustomized, ReadFile, resolve};
 pub use proposal::{PrefixCache, ProposalOptions, Proposals};
 pub use render::{autoscalers, command, documents, pool, tokenizer};

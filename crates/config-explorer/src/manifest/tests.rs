@@ -82,3 +82,49 @@ fn a_field_that_is_never_written_is_refused() {
     let document = serde_json::json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"nam": "x"}});
     assert!(kubernetes::Document::read(document).unwrap_err().to_string().contains("nam"));
 }
+
+#[test]
+fn a_search_in_shards_has_a_pod_for_each() {
+    let job = ShardJob {
+        name: "search".to_owned(),
+        namespace: None,
+        shards: 8,
+        parallelism: 2,
+        image: None,
+        words: ["recommend", "m", "--vary", "$(x)"].map(str::to_owned).into(),
+        cpu: "4".to_owned(),
+        memory: "4Gi".to_owned(),
+        storage: "1Gi".to_owned(),
+        storage_class: None,
+    };
+    let documents: Vec<serde_json::Value> = crate::yaml::documents(job.to_yaml().unwrap().as_bytes()).unwrap();
+    for (document, expected) in documents.iter().zip(job.documents()) {
+        assert_eq!(kubernetes::Document::read(document.clone()).unwrap(), expected);
+    }
+    let spec = &documents[1]["spec"];
+    assert_eq!(
+        (&spec["completionMode"], &spec["completions"], &spec["parallelism"]),
+        (&"Indexed".into(), &8.into(), &2.into())
+    );
+    let pod = &spec["template"]["spec"];
+    let args: Vec<_> =
+        pod["containers"][0]["args"].as_array().unwrap().iter().filter_map(|word| word.as_str()).collect();
+    let expected = "recommend m --vary $$(x) --shard $(JOB_COMPLETION_INDEX)/8 --shard-out /results/shard-$(JOB_COMPLETION_INDEX).parquet";
+    assert_eq!(args.join(" "), expected);
+    assert_eq!(pod["volumes"][0]["persistentVolumeClaim"]["claimName"], documents[0]["metadata"]["name"]);
+    assert_eq!(pod["containers"][0]["volumeMounts"][0]["mountPath"], "/results");
+    // No engine is in it, so there is nothing to find.
+    let report = check::check(
+        &[check::Input::parse("job.yaml", job.to_yaml().unwrap().as_bytes())],
+        &check::Context {
+            accelerators: crate::hardware::Accelerators::built_in(),
+            accelerator: None,
+            gpu_memory_gib: None,
+            gpus_per_node: None,
+            engine: None,
+            goal: None,
+            model: &|_| unreachable!(),
+        },
+    );
+    assert!(report.findings.is_empty() && report.roles.is_empty(), "{report:?}");
+}
