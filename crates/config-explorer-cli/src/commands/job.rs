@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "QUANTITY", default_value = "1Gi")]
     storage: String,
 
-    /// Storage class of the volume, which several nodes must be able to write (ReadWriteMany); by default the cluster's.
+    /// Storage class of the volume, which several nodes must be able to write (`ReadWriteMany`); by default the cluster's.
     #[arg(long, value_name = "NAME")]
     storage_class: Option<String>,
 

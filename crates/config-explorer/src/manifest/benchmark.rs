@@ -103,5 +103,5 @@ pub(super) fn standup(description: &Description) -> Result<Option<Standup>> {
     if let Some(servers) = router_values.pointer_mut("/router/modelServers").and_then(Value::as_object_mut) {
         servers.shift_remove("matchLabels");
     }
-    Ok(Some(Standup { router_values, scenario, description }))
+    Ok(Some(Standup { description, scenario, router_values }))
 }

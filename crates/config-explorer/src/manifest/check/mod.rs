@@ -7,6 +7,7 @@
 //! note. With a [`Goal`], every deployment is estimated under its load, and a missed objective is an error.
 
 mod autoscaler;
+mod flags;
 mod inputs;
 mod objectives;
 mod roles;

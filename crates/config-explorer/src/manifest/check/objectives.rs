@@ -39,6 +39,9 @@ pub struct CheckedObjective {
     pub holds: bool,
 }
 
+/// A server, and its plan where there is one.
+type Member<'a> = (&'a Server, &'a Option<Planned>);
+
 /// The engines of a deployment: prefill before decode.
 struct Group<'a> {
     place: Place,
@@ -69,7 +72,7 @@ pub(super) fn check(
     goal: &Goal<'_>,
     findings: &mut Findings,
 ) -> Vec<CheckedObjective> {
-    let mut deployments: BTreeMap<(&str, Option<&String>), Vec<(&Server, &Option<Planned>)>> = BTreeMap::new();
+    let mut deployments: BTreeMap<_, Vec<Member<'_>>> = BTreeMap::new();
     for (server, planned) in servers.iter().zip(planned).filter(|(server, _)| server.args.is_some()) {
         let key = (server.place.file.as_str(), server.labels.get("llm-d.ai/guide"));
         deployments.entry(key).or_default().push((server, planned));
@@ -86,7 +89,7 @@ pub(super) fn check(
 }
 
 /// The engines that share a load; nothing where one of them does not start, which is a finding already.
-fn group<'a>(members: &[(&Server, &'a Option<Planned>)]) -> std::result::Result<Option<Group<'a>>, (Place, String)> {
+fn group<'a>(members: &[Member<'a>]) -> std::result::Result<Option<Group<'a>>, (Place, String)> {
     let Some((first, _)) = members.first() else { return Ok(None) };
     let objects: Vec<_> = members.iter().map(|(server, _)| server.place.object.as_str()).collect();
     let place = Place { file: first.place.file.clone(), object: objects.join(", ") };

@@ -5,18 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::server::{Server, number};
-use super::{CheckedRole, Context, Findings, Models};
+use super::{CheckedRole, Context, Findings, Models, flags};
 use crate::Error;
 use crate::deployment::{Nodes, Parallelism};
-use crate::engine::{EngineRules, EngineSettings, FLAGS, Flag, FlagHistory, JsonObject, ServeArgs, Version};
+use crate::engine::{EngineRules, EngineSettings, JsonObject, ServeArgs};
 use crate::hardware::Accelerator;
 use crate::memory::{self, PlanRequest};
 use crate::model::Model;
 use crate::serving::Engine;
 use crate::units::GIB;
 
-/// Edit distance at which an unknown flag is a known one misspelt.
-const TYPO_DISTANCE_MAX: usize = 2;
 /// Environment by which vLLM takes lengths beyond the model's (vLLM `config/model.py`).
 const LONG_LENGTHS: &str = "VLLM_ALLOW_LONG_MAX_MODEL_LEN";
 
@@ -35,71 +33,12 @@ pub(super) fn check(
     findings: &mut Findings,
 ) -> Option<Planned> {
     let args = server.args.as_ref()?;
-    flags(server, args, context.engine.or_else(|| server.version()), findings);
+    flags::check(server, args, context.engine.or_else(|| server.version()), findings);
     ports(server, findings);
     let accelerator = accelerator(server, context, findings);
     let gpus_right = gpus(server, args, accelerator, context, findings);
     offload(server, findings);
     plan(server, args, accelerator, gpus_right, context, models, findings)
-}
-
-/// Names of flags as a user writes them.
-fn flag_names() -> impl Iterator<Item = String> {
-    FLAGS.iter().map(|flag| format!("--{}", flag.name()))
-}
-
-/// Flags that the version does not have, and those that no version is known to have.
-fn flags(server: &Server, args: &ServeArgs, version: Option<Version>, findings: &mut Findings) {
-    let place = &server.place;
-    let known = FLAGS.iter().filter(|flag| flag.is_set(args)).map(Flag::name);
-    let unknown = args.unknown.iter().filter_map(|words| words.first());
-    let unknown = unknown.map(|word| word.split('=').next().unwrap_or(word).trim_start_matches('-').replace('_', "-"));
-    let mut not_known = Vec::new();
-    for (name, is_known) in known.map(|name| (name, true)).chain(unknown.map(|name| (name, false))) {
-        match (FlagHistory::of(&name), version) {
-            (Some(history), Some(version)) if !history.is_in(version) => {
-                let when = match (history.since, history.until) {
-                    (Some(since), _) if version < since => format!("yet: {since} is the first with it"),
-                    (_, until) => until.map_or_else(String::new, |until| format!("any more: {until} is without it")),
-                };
-                let fix = match &history.instead {
-                    Some(instead) => format!("write `{instead}`"),
-                    None => "remove it, or use an image that has it".to_owned(),
-                };
-                findings.error(
-                    "unknown-flag",
-                    place,
-                    "args",
-                    format!("vLLM {version} has no flag `--{name}` {when}"),
-                    fix,
-                );
-            }
-            (Some(_), _) => {}
-            (None, _) if is_known => {}
-            (None, _) => not_known.push(name),
-        }
-    }
-    for name in not_known {
-        let name = format!("--{name}");
-        let close = flag_names().map(|known| (strsim::osa_distance(&known, &name), known)).min();
-        let version = version.map_or_else(String::new, |version| format!(" {version}"));
-        match close.filter(|(distance, _)| *distance <= TYPO_DISTANCE_MAX) {
-            Some((_, known)) => findings.error(
-                "unknown-flag",
-                place,
-                "args",
-                format!("vLLM{version} has no flag `{name}`"),
-                format!("did you mean `{known}`?"),
-            ),
-            None => findings.note(
-                "unknown-flag",
-                place,
-                "args",
-                format!("`{name}` is not among the flags of vLLM that are known here"),
-                "check it against `vllm serve --help=all` of the image",
-            ),
-        }
-    }
 }
 
 fn ports(server: &Server, findings: &mut Findings) {
