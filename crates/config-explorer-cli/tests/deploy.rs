@@ -174,6 +174,8 @@ fn what_is_no_recommendation_is_refused() {
     assert!(!home.join("none").exists(), "there is nothing to write");
     let path = answer.replace("\"model\": \"Qwen/Qwen3-32B\"", "\"model\": \"/models/qwen\"");
     let flag = answer.replace("--tensor-parallel-size 2", "--tensor-parallel-size two");
+    let over_hosts = answer.replace("--tensor-parallel-size 2", "--tensor-parallel-size 16");
+    let other_maker = answer.replace("H100-SXM-80GB", "MI300X");
     for (arguments, stdin, status, said) in [
         ("deploy -", "no JSON", 1, "- is no JSON"),
         ("deploy -", "{}", 1, "it has no schema"),
@@ -188,6 +190,8 @@ fn what_is_no_recommendation_is_refused() {
         ("deploy - --prefix-cache tiered --offload-gib 0.0000001", &answer, 2, "hold no token"),
         ("deploy -", &path, 2, "this is a path"),
         ("deploy -", &flag, 2, "--tensor-parallel-size"),
+        ("deploy -", &over_hosts, 2, "a rank has to stand in one host"),
+        ("deploy -", &other_maker, 2, "only for NVIDIA's"),
         ("deploy missing.json", "", 1, "missing.json"),
     ] {
         let refused = run(home, arguments, stdin);

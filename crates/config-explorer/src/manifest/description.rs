@@ -140,6 +140,9 @@ pub struct Offload {
     pub blocks: u64,
 }
 
+/// Most ranks of a host, each with a port: beyond any host.
+const RANKS_MAX: u32 = 1024;
+
 /// Tokens of a block of the router's approximate prefix cache, where nothing else is given (llm-d-router ebab687,
 /// `approx-prefix-cache-producer`).
 pub const ROUTER_BLOCK_TOKENS: u64 = 16;
@@ -212,7 +215,7 @@ impl Role {
     /// Engines, each with a port, of each host.
     pub fn ranks_per_host(&self) -> u32 {
         let local = self.args.data_parallel_size_local.unwrap_or(1);
-        if self.args.data_parallel_multi_port_external_lb == Some(true) { local.max(1) } else { 1 }
+        if self.args.data_parallel_multi_port_external_lb == Some(true) { local.clamp(1, RANKS_MAX) } else { 1 }
     }
 
     /// Asks for a resource, and limits it to the same.

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::engine::ServeArgs;
 use crate::recommend::Demand;
@@ -127,4 +129,40 @@ fn a_search_in_shards_has_a_pod_for_each() {
         },
     );
     assert!(report.findings.is_empty() && report.roles.is_empty(), "{report:?}");
+}
+
+proptest! {
+    #[test]
+    fn any_recommendation_is_written_or_refused(
+        (tensor, pipeline, data) in (1_u32..200, 1_u32..5, any::<u32>()),
+        (per_node, replicas) in (any::<u32>(), any::<u32>()),
+        (rate, tokens) in (any::<f64>(), any::<f64>()),
+        (bytes, offload_gib) in (any::<u64>(), 0.0..1e5_f64),
+        kinds in prop::sample::subsequence(vec!["both", "prefill", "decode", "prefill"], 0..4),
+        more in "(--[a-z-]{1,9}( [0-9a-z'{}]{0,6})?| --data-parallel-multi-port-external-lb --data-parallel-size-local 4000000000)?",
+        tiered in any::<bool>(),
+    ) {
+        let command = format!(
+            "vllm serve org/model --tensor-parallel-size {tensor} --pipeline-parallel-size {pipeline} --data-parallel-size {data} {more}"
+        );
+        let roles: Vec<_> = kinds.iter().map(|role| serde_json::json!({
+            "role": role, "model": "org/model", "gpu": "H100", "gpus_per_node": per_node, "replicas": replicas,
+            "kv_bytes_per_token_per_gpu": bytes, "command": command,
+        })).collect();
+        let answer = serde_json::json!({
+            "schema": "config-explorer/recommend/v1",
+            "engine_version": "0.23.0",
+            "load": {"input_tokens": tokens, "output_tokens": tokens, "rate_per_s": rate, "users": null},
+            "recommendations": [{"rank": 1, "roles": roles}],
+        });
+        let prefix_cache = if tiered { PrefixCache::Tiered { offload_gib } } else { PrefixCache::Precise };
+        for prefix_cache in [PrefixCache::Approximate, prefix_cache] {
+            let options = ProposalOptions { prefix_cache, ..ProposalOptions::default() };
+            let accelerators = crate::hardware::Accelerators::built_in();
+            let read = Proposals::read(answer.clone(), "answer");
+            if let Ok(description) = read.and_then(|proposals| proposals.describe(1, &options, accelerators)) {
+                write_files(&description).unwrap();
+            }
+        }
+    }
 }
