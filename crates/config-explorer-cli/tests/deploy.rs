@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 /// A question whose answer is one pool, or two, on one host each or on several; and the GPU that it is about.
 const QUESTIONS: [(&str, &str, &str); 6] = [
-    ("aggregated", "H100", "Qwen/Qwen3-32B --gpus H100:16 --rate 10"),
+    ("aggregated", "H100", "Qwen/Qwen3-32B --gpus H100:16 --rate 10 --disaggregation never --tp 2"),
     ("disaggregated", "H100", "Qwen/Qwen3-32B --gpus H100:16 --rate 10 --disaggregation always"),
     ("experts", "H100", "openai/gpt-oss-120b --gpus H100:16 --rate 20 --disaggregation never"),
     (
@@ -76,6 +76,9 @@ fn recommendations_become_files_that_pass_the_check() {
         let grouped = matches!(name, "wide" | "group");
         assert_eq!(rendered.contains("kind: LeaderWorkerSet"), grouped, "{name}");
         assert_eq!(rendered.contains("-prefill"), matches!(name, "disaggregated" | "wide"), "{name}");
+        // What was predicted stands where it is measured.
+        let readme = std::fs::read_to_string(home.join(name).join("README.md")).expect("a file");
+        assert!(readme.contains("\n- ttft:p99<8000ms: "), "{readme}");
         // The saved answer gives the same files.
         succeed(home, &format!("deploy - --out again-{name}"), &answer);
         assert_eq!(files(&home.join(name)), files(&home.join(format!("again-{name}"))), "{name}");
@@ -158,6 +161,18 @@ fn nothing_is_lost() {
     let forced = succeed(home, "deploy - --out out --overwrite -o csv", &answer);
     assert!(forced.contains("out/router.values.yaml,overwritten\n") && forced.contains("out/README.md,written\n"));
     assert_eq!(files(&home.join("out")), before);
+}
+
+#[test]
+fn an_answer_that_is_not_written_is_still_given() {
+    let home = TempDir::new().expect("a temporary directory");
+    let home = home.path();
+    let question = "Qwen/Qwen3-32B --gpus H100:16 --rate 1 --disaggregation never --tp 16";
+    let output = run(home, &format!("recommend {question} {LOAD} --deploy files"), "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stdout).contains("--tensor-parallel-size 16"), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("a rank has to stand in one host"), "{}", text(&output.stderr));
+    assert!(!home.join("files").exists());
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct Description {
     pub autoscaling: Option<Autoscaling>,
     /// The load that the proposal is measured with.
     pub load: Option<Load>,
+    /// What is expected under it: objectives, each with its figure.
+    pub expected: Vec<String>,
 }
 
 /// What the model servers of a role do.
@@ -300,6 +302,7 @@ impl Description {
             recipes: facts.recipes.location.clone(),
             autoscaling: None,
             load: None,
+            expected: Vec::new(),
         };
         for role in &mut description.roles {
             if role.ranks_per_host() > 1 {

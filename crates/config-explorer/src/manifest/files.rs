@@ -258,6 +258,9 @@ fn readme(description: &Description) -> String {
         text +=
             "\n`benchmark.yaml` measures it with llm-d-benchmark: `existing_stack/run_only.sh -c benchmark.yaml`.\n";
     }
+    if !description.expected.is_empty() {
+        let _ = write!(text, "\nExpected:\n\n- {}\n", description.expected.join("\n- "));
+    }
     if let Some(guide) = facts.guides.of(description) {
         let _ = write!(
             text,

@@ -46,6 +46,14 @@ struct AnsweredLoad {
 struct Proposal {
     rank: usize,
     roles: Vec<ProposedRole>,
+    #[serde(default)]
+    margin: Vec<Expected>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Expected {
+    objective: String,
+    predicted: Option<f64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -183,6 +191,9 @@ impl Proposals {
         }
         description.autoscaling = options.autoscaling;
         description.load = self.load.and_then(load);
+        let figure =
+            |expected: &Expected| Some(format!("{}: {:.1} predicted", expected.objective, expected.predicted?));
+        description.expected = proposal.margin.iter().filter_map(figure).collect();
         with_prefix_cache(description, first, options.prefix_cache)
     }
 

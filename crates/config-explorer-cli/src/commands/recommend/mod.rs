@@ -188,6 +188,7 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         found,
         explain: arguments.explain,
     };
+    let status = output::print(&answer, format)?;
     if let Some(folder) = arguments.deploy.as_deref().filter(|_| !answer.found.recommendations.is_empty()) {
         // What is written is what `deploy` would write of the saved answer.
         let proposals = Proposals::read(serde_json::from_str(&output::render(&answer, Format::Json)?)?, "the answer")?;
@@ -195,5 +196,5 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         let written = deploy::write(&proposals, 1, &options, Some(folder), arguments.overwrite, &accelerators)?;
         anstream::eprintln!("{}", written.summary());
     }
-    output::print(&answer, format)
+    Ok(status)
 }
