@@ -73,6 +73,10 @@ fn recommendations_become_files_that_pass_the_check() {
         let planned: Vec<_> = checked["roles"].as_array().expect("roles").iter().map(|role| &role["fits"]).collect();
         assert!(!planned.is_empty() && planned.iter().all(|fits| *fits == true), "{name}: {checked:#}");
         let rendered = std::fs::read_to_string(home.join(name).join("rendered.yaml")).expect("a file");
+        // Only the version that the guides pin is known to have all of their flags.
+        let image = if name == "older" { "vllm/vllm-openai:v0.19.1\n" } else { ":v0" };
+        assert!(rendered.contains(image), "{name}: {rendered}");
+        assert_eq!(rendered.contains("--disable-access-log-for-endpoints"), name != "older", "{name}");
         let grouped = matches!(name, "wide" | "group");
         assert_eq!(rendered.contains("kind: LeaderWorkerSet"), grouped, "{name}");
         assert_eq!(rendered.contains("-prefill"), matches!(name, "disaggregated" | "wide"), "{name}");
@@ -190,6 +194,10 @@ fn what_is_no_recommendation_is_refused() {
     let path = answer.replace("\"model\": \"Qwen/Qwen3-32B\"", "\"model\": \"/models/qwen\"");
     let flag = answer.replace("--tensor-parallel-size 2", "--tensor-parallel-size two");
     let over_hosts = answer.replace("--tensor-parallel-size 2", "--tensor-parallel-size 16");
+    let older = answer
+        .replace("--tensor-parallel-size 2", "--data-parallel-size 16")
+        .replace("\"engine_version\": \"0.23.0\"", "\"engine_version\": \"0.19.1\"");
+    let no_version = answer.replace("\"engine_version\": \"0.23.0\"", "\"engine_version\": \"new\"");
     let other_maker = answer.replace("H100-SXM-80GB", "MI300X");
     for (arguments, stdin, status, said) in [
         ("deploy -", "no JSON", 1, "- is no JSON"),
@@ -206,6 +214,8 @@ fn what_is_no_recommendation_is_refused() {
         ("deploy -", &path, 2, "this is a path"),
         ("deploy -", &flag, 2, "--tensor-parallel-size"),
         ("deploy -", &over_hosts, 2, "a rank has to stand in one host"),
+        ("deploy -", &older, 2, "groups of hosts are written for vLLM 0.23.0 and newer"),
+        ("deploy -", &no_version, 1, "new"),
         ("deploy -", &other_maker, 2, "only for NVIDIA's"),
         ("deploy missing.json", "", 1, "missing.json"),
     ] {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::description::{Description, RouterProfile};
 use super::kubernetes::{Probe, Texts};
+use crate::engine::Version;
 
 /// The table. Its fields are explained, with their source, in `data/llm-d.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -42,7 +43,7 @@ macro_rules! tables {
 
 tables! {
     Versions {
-        gateway_api_inference_extension: String, router_chart: String, vllm: String, modelservice_chart: String,
+        gateway_api_inference_extension: String, router_chart: String, vllm: Version, modelservice_chart: String,
         leader_worker_set: String
     }
     Images {

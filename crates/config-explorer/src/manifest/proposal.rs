@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::description::{Autoscaling, Description, Load, Offload, ROUTER_BLOCK_TOKENS, Role, RoleKind};
 use super::facts::Facts;
 use super::kubernetes::Texts;
-use crate::engine::{MaxModelLen, ServeArgs};
+use crate::engine::{MaxModelLen, ServeArgs, Version};
 use crate::hardware::{Accelerator, Accelerators, Vendor};
 use crate::recommend::Demand;
 use crate::units::GIB;
@@ -29,7 +29,7 @@ const RATE_DURATION_S: f64 = 300.0;
 /// What `recommend` answered.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Proposals {
-    engine_version: String,
+    engine_version: Version,
     load: Option<AnsweredLoad>,
     recommendations: Vec<Proposal>,
 }
@@ -209,8 +209,12 @@ impl Proposals {
             return Err(invalid("--deploy", format!("files for {} are not written: only for NVIDIA's", proposed.gpu)));
         }
         let mut args = ServeArgs::parse_shell(&proposed.command)?;
-        let quiet = &mut args.disable_access_log_for_endpoints;
-        quiet.get_or_insert_with(|| facts.server.disable_access_log_for_endpoints.clone());
+        // The guides' flags are those of the version that they pin; which older ones have them was not looked up.
+        let older = self.engine_version < facts.versions.vllm;
+        if !older {
+            let quiet = &mut args.disable_access_log_for_endpoints;
+            quiet.get_or_insert_with(|| facts.server.disable_access_log_for_endpoints.clone());
+        }
         let size = |size: Option<NonZeroU32>| size.map_or(1, NonZeroU32::get);
         let ranks = size(args.tensor_parallel_size).saturating_mul(size(args.pipeline_parallel_size));
         let engines = size(args.data_parallel_size);
@@ -224,6 +228,10 @@ impl Proposals {
                     proposed.gpus_per_node
                 ),
             ));
+        }
+        if hosts > 1 && older {
+            let reason = format!("groups of hosts are written for vLLM {} and newer", facts.versions.vllm);
+            return Err(invalid("--engine", reason));
         }
         if hosts > 1 {
             // What is not asked for is not turned on: a model without experts would not start.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::engine::Version;
 
@@ -13,19 +13,13 @@ pub struct FlagHistory {
     /// Its name, without dashes before it.
     pub name: String,
     /// The first release that has it, where it is younger than what is planned here.
-    #[serde(default, deserialize_with = "version")]
     pub since: Option<Version>,
     /// The first release that is known not to have it any more.
-    #[serde(default, deserialize_with = "version")]
     pub until: Option<Version>,
     /// What to write instead.
     pub instead: Option<String>,
     /// Where this is from.
     pub source: String,
-}
-
-fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Version>, D::Error> {
-    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 #[derive(Deserialize)]
