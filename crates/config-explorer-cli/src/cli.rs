@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::arguments::engine::canonical_spelling;
 use crate::commands::{
-    accelerators, calibrate, check, completions, estimate, models, plan, recommend, runs, schema, simulate, validate,
+    accelerators, calibrate, check, completions, deploy, estimate, job, models, plan, recommend, runs, schema,
+    simulate, validate,
 };
 use crate::output::Format;
 
@@ -42,6 +43,10 @@ pub(crate) enum Command {
     Models(models::Arguments),
     /// Which configuration is the cheapest that meets the objectives?
     Recommend(Box<recommend::Arguments>),
+    /// Write the llm-d files of a recommendation.
+    Deploy(deploy::Arguments),
+    /// Print a Kubernetes Job that searches in shards, one a pod.
+    Job(job::Arguments),
     /// What was measured, and which configuration was best?
     Runs(runs::Arguments),
     /// How far are the predictions from what was measured?

@@ -180,6 +180,13 @@ fn files_and_commands_are_checked() {
     snapshot!("check_csv", "check deploy --gpu x9 --accelerators x9.toml -o csv");
     snapshot!("check_json", "check --gpu x9 --accelerators x9.toml -o json -- vllm serve models/test--two -tp 2");
     snapshot!("check_unknown_gpu", "check deploy/server.yaml");
+    let load = "--gpu H100 --offline --input-len 1000 --output-len 300";
+    let server = "-- vllm serve Qwen/Qwen3-32B --tensor-parallel-size 2";
+    snapshot!("check_objectives", &format!("check {load} --rate 5 --slo ttft:p99<2s;tpot:mean<60ms {server}"));
+    snapshot!("check_objectives_missed", &format!("check {load} --concurrency 64 --slo tpot:mean<10ms {server}"));
+    snapshot!("check_objectives_saturated", &format!("check {load} --rate 500 --slo ttft:p99<2s {server}"));
+    snapshot!("check_objectives_too_long", &format!("check {load} --rate 1 {server} --max-model-len 1200"));
+    snapshot!("check_objectives_no_load", "check deploy --slo ttft:p99<2s");
     snapshot!("check_missing_file", "check missing.yaml");
     snapshot!("check_nothing", "check");
 }
@@ -473,6 +480,17 @@ fn recommendations() {
     snapshot!("recommend_nothing_fits", &format!("{qwen} --gpus L40S:1 --rate 0.1"));
     snapshot!("recommend_wrong_pool", &format!("{qwen} --gpus H100 --rate 1"));
     snapshot!("recommend_wrong_objective", &format!("{qwen} --gpus H100:8 --rate 1 --slo ttft<2s"));
+    snapshot!("recommend_deployed", &format!("{qwen} --gpus H100:2 --rate 1 --top 1 --deploy files"));
+    let search = "-- recommend Qwen/Qwen3-32B --gpus H100:64 --input-len 1000 --output-len 300 --rate 20";
+    snapshot!(
+        "job",
+        &format!("job --shards 8 --parallelism 4 --namespace team --storage-class shared {search} --slo ttft:p99<2s")
+    );
+    snapshot!("job_of_a_shard", &format!("job --shards 8 {search} --shard 0/8"));
+    snapshot!("job_of_another_command", "job --shards 8 -- plan Qwen/Qwen3-32B --gpu H100");
+    snapshot!("job_of_a_wrong_command", "job --shards 8 -- recommend Qwen/Qwen3-32B --gpu H100");
+    snapshot!("deploy_help", "deploy --help");
+    snapshot!("deploy_nothing", "deploy");
     snapshot!("recommend_zero_rate", &format!("{qwen} --gpus H100:8 --rate 0"));
 }
 

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use config_explorer::hardware::Accelerators;
-use config_explorer::manifest::check::{Context, Input, Report, Severity, check};
+use config_explorer::latency::Calibration;
+use config_explorer::manifest::check::{Context, Goal, Input, Report, Severity, check};
 use config_explorer::model::{LoadOptions, Model};
+use config_explorer::serving::{Load, Traffic};
 use proptest::prelude::*;
 
 const GROUP: &[&str] = &["group.yaml"];
@@ -12,6 +14,7 @@ const AGGREGATED: &[&str] = &["aggregated.yaml", "aggregated.values.yaml"];
 const APART: &[&str] = &["apart.yaml", "apart.values.yaml"];
 const PRECISE: &[&str] = &["precise.yaml", "precise.values.yaml"];
 const TIERED: &[&str] = &["aggregated.yaml", "tiered.values.yaml"];
+const SCALED: &[&str] = &["aggregated.yaml", "autoscaler.yaml"];
 const MODELSERVICE: &[&str] = &["modelservice.values.yaml"];
 
 /// A mistake: in which of the files, what is replaced by what, and what must be found.
@@ -33,6 +36,8 @@ const MISTAKES: &[(&[&str], &str, &str, &str)] = &[
     (AGGREGATED, "/v1/models, port: http", "/v1/models, port: web", "error port-mismatch"),
     (AGGREGATED, "--max-num-seqs", "--max-nun-seqs", "error unknown-flag"),
     (AGGREGATED, "--max-num-seqs", "--of-another-engine", "note unknown-flag"),
+    (AGGREGATED, "--max-num-seqs=64", "--swap-space=4", "error unknown-flag"),
+    (AGGREGATED, "--max-num-seqs=64", "--num-scheduler-steps=8", "error unknown-flag"),
     (AGGREGATED, "v0.23.0", "latest", ""),
     (AGGREGATED, "cpu_bytes_to_use\": 10737418240", "cpu_bytes_to_use\": 107374182400", "error offload-size"),
     (
@@ -85,6 +90,9 @@ const MISTAKES: &[(&[&str], &str, &str, &str)] = &[
     (MODELSERVICE, "--max-model-len=16384", "--gpu-memory-utilization=90", "error invalid-flag"),
     (MODELSERVICE, "create: true", "create: [", "error malformed"),
     (MODELSERVICE, "replicas: 2", "replicas: {{ .Values.replicas }}", "note template"),
+    (SCALED, "name: small-decode\n  minReplicas", "name: small-decoder\n  minReplicas", "error autoscaler-target"),
+    (SCALED, "minReplicas: 1", "minReplicas: 9", "error autoscaler-bounds"),
+    (SCALED, "variant_name: small-decode", "variant_name: small-prefill", "warning autoscaler-metric"),
     (GROUP, "vllm/vllm-openai:v0.23.0", "REPLACE_MODEL_SERVER_IMAGE", "error image-placeholder"),
 ];
 
@@ -93,6 +101,17 @@ fn folder() -> PathBuf {
 }
 
 fn run(inputs: &[Input]) -> Report {
+    run_under(inputs, None)
+}
+
+/// Checks files under a load of prompts of 1,000 tokens and outputs of 300, so many a second.
+fn run_at(inputs: &[Input], rate_per_s: f64, slo: &str) -> Report {
+    let traffic = Traffic::new(1000.0, 300.0, 0.0, Load::Open { rate_per_s }).expect("a load");
+    let objectives = slo.parse().expect("objectives");
+    run_under(inputs, Some(Goal { traffic, objectives, calibration: Calibration::built_in() }))
+}
+
+fn run_under(inputs: &[Input], goal: Option<Goal<'_>>) -> Report {
     let accelerators = Accelerators::built_in();
     let options = LoadOptions { offline: true, ..LoadOptions::from_env(|_| None) };
     let context = Context {
@@ -101,6 +120,7 @@ fn run(inputs: &[Input]) -> Report {
         gpu_memory_gib: None,
         gpus_per_node: None,
         engine: None,
+        goal,
         model: &|id| Model::load(id, &options),
     };
     check(inputs, &context)
@@ -131,7 +151,7 @@ fn findings(files: &[&str], from: &str, to: &str) -> Vec<String> {
 
 #[test]
 fn files_that_are_right_pass() {
-    for files in [GROUP, AGGREGATED, APART, PRECISE, TIERED, MODELSERVICE] {
+    for files in [GROUP, AGGREGATED, APART, PRECISE, TIERED, SCALED, MODELSERVICE] {
         assert_eq!(findings(files, "", ""), [""; 0], "{files:?}");
     }
 }
@@ -168,6 +188,77 @@ fn prefill_needs_a_router_that_knows_of_it() {
     let inputs = [Input::parse("apart.yaml", text("apart.yaml").as_bytes()), Input::parse("router", values.as_bytes())];
     let codes: Vec<_> = run(&inputs).findings.iter().map(|finding| finding.code).collect();
     assert_eq!(codes, ["router-not-disaggregated"]);
+}
+
+#[test]
+fn an_autoscaler_says_how_far_a_role_may_grow() {
+    let text = |file: &str| std::fs::read_to_string(folder().join(file)).expect("a file of the tests");
+    let scaler = Input::parse("autoscaler.yaml", text("autoscaler.yaml").as_bytes());
+    let files = [Input::parse("aggregated.yaml", text("aggregated.yaml").as_bytes()), scaler.clone()];
+    assert_eq!(run(&files).roles[0].replicas_max, Some(4));
+    // What it scales may be in files that are not checked.
+    assert!(run(&[scaler]).findings.is_empty());
+}
+
+#[test]
+fn objectives_are_checked_for_one_pool_and_two() {
+    let text = |file: &str| std::fs::read_to_string(folder().join(file)).expect("a file of the tests");
+    let codes = |report: &Report| report.findings.iter().map(|finding| finding.code).collect::<Vec<_>>();
+    for (file, kinds) in [("aggregated.yaml", 1), ("apart.yaml", 2)] {
+        let of = |replicas: &str| {
+            let text = text(file)
+                .replace("  replicas: 2\n", "")
+                .replace("\nspec:\n", &format!("\nspec:\n  replicas: {replicas}\n"));
+            [Input::parse(file, text.as_bytes())]
+        };
+        let quiet = run_at(&of("1"), 1.0, "ttft:p99<2s;tpot:mean<40ms");
+        assert_eq!(codes(&quiet), [""; 0], "{file}");
+        let held: Vec<_> = quiet.objectives.iter().map(|objective| objective.objective.as_str()).collect();
+        assert_eq!(held, ["ttft:p99<2000ms", "tpot:mean<40ms"], "{file}");
+        assert!(
+            quiet.objectives.iter().all(|objective| objective.holds && objective.path.matches('/').count() == kinds)
+        );
+        // Too much for one of each kind is carried by sixteen.
+        let busy = run_at(&of("1"), 200.0, "ttft:p99<2s");
+        assert_eq!(codes(&busy), ["objective-missed"], "{file}");
+        assert!(!busy.objectives[0].holds && busy.objectives[0].predicted.is_none() && !busy.passes());
+        assert!(run_at(&of("16"), 200.0, "ttft:p99<2s").passes(), "{file}");
+        let quick = run_at(&of("1"), 1.0, "tpot:mean<1us");
+        assert_eq!(codes(&quick), ["objective-missed"], "{file}");
+        assert_eq!(codes(&run_at(&of("0"), 1.0, "ttft:p99<2s")), ["load-not-checked"], "{file}");
+    }
+}
+
+#[test]
+fn requests_that_are_too_long_are_a_missed_objective() {
+    let words = "vllm serve Qwen/Qwen3-8B --max-model-len 1200".split(' ').map(str::to_owned).collect();
+    let report = run_at(&[Input::Command(words)], 1.0, "");
+    let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["objective-missed"]);
+}
+
+#[test]
+fn flags_are_those_of_the_version() {
+    let text = std::fs::read_to_string(folder().join("aggregated.yaml")).expect("a file of the tests");
+    for (flag, version, expected) in [
+        ("--moe-backend=triton", "v0.16.0", "vLLM 0.16.0 has no flag `--moe-backend` yet: 0.17.0 is the first with it"),
+        ("--moe-backend=triton", "v0.17.0", ""),
+        ("--swap-space=4", "v0.17.1", ""),
+        ("--swap-space=4", "v0.18.0", "vLLM 0.18.0 has no flag `--swap-space` any more: 0.18.0 is without it"),
+        // Nothing is said of a version that is not known.
+        ("--swap-space=4", "latest", ""),
+        ("--guided-decoding-backend=xgrammar", "v0.11.0", ""),
+        (
+            "--guided-decoding-backend=xgrammar",
+            "v0.23.0",
+            "vLLM 0.23.0 has no flag `--guided-decoding-backend` any more: 0.12.0 is without it",
+        ),
+    ] {
+        let text = text.replace("--max-num-seqs=64", flag).replace("v0.23.0", version);
+        let found: Vec<_> = run(&[Input::parse("file", text.as_bytes())]).findings;
+        let messages: Vec<_> = found.iter().map(|finding| finding.message.as_str()).collect();
+        assert_eq!(messages.join("; "), expected, "{flag} {version}");
+    }
 }
 
 #[test]

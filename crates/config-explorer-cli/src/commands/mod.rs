@@ -4,7 +4,9 @@ pub(crate) mod accelerators;
 pub(crate) mod calibrate;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod deploy;
 pub(crate) mod estimate;
+pub(crate) mod job;
 pub(crate) mod models;
 pub(crate) mod plan;
 pub(crate) mod recommend;
@@ -25,6 +27,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
         Command::Estimate(arguments) => estimate::run(&arguments, output),
         Command::Simulate(arguments) => simulate::run(&arguments, output),
         Command::Recommend(arguments) => recommend::run(&arguments, output),
+        Command::Job(arguments) => job::run(&arguments),
+        Command::Deploy(arguments) => deploy::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Calibrate(arguments) => calibrate::run(&arguments, output),
         Command::Models(arguments) => models::run(&arguments, output),

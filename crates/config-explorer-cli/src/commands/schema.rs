@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::accelerators::AcceleratorList;
 use super::calibrate::CalibrateAnswer;
 use super::check::CheckAnswer;
+use super::deploy::DeployAnswer;
 use super::estimate::EstimateAnswer;
 use super::models::ModelList;
 use super::plan::PlanAnswer;
@@ -20,11 +21,12 @@ use crate::ExitStatus;
 use crate::output::{self, Answer, Format, Table};
 
 /// The answers and files that have a schema.
-const SCHEMAS: [Entry; 18] = [
+const SCHEMAS: [Entry; 19] = [
     Entry::of::<PlanAnswer>(),
     Entry::of::<EstimateAnswer>(),
     Entry::of::<SimulateAnswer>(),
     Entry::of::<RecommendAnswer>(),
+    Entry::of::<DeployAnswer>(),
     Entry::of::<CheckAnswer>(),
     Entry::of::<AcceleratorList>(),
     Entry::of::<ModelList>(),

@@ -15,7 +15,7 @@ pub use rules::{
 };
 pub use scheduler_rules::SchedulerRules;
 pub use serve_args::{
-    DTypeChoice, FLAGS, Flag, FlagKind, Fraction, JsonObject, KvCacheDType, MambaCacheMode, MaxModelLen,
+    DTypeChoice, FLAGS, Flag, FlagHistory, FlagKind, Fraction, JsonObject, KvCacheDType, MambaCacheMode, MaxModelLen,
     MultimodalLimits, ServeArgs, join_command,
 };
 pub use settings::{EngineSettings, Speculative};

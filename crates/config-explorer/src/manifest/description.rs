@@ -9,6 +9,7 @@ use super::facts::{Facts, VolumeFacts};
 use super::kubernetes::{EnvVar, Texts};
 use crate::engine::{JsonObject, ServeArgs};
 use crate::memory::MemoryPlan;
+use crate::recommend::Demand;
 
 /// A deployment of one model on llm-d.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,8 +26,6 @@ pub struct Description {
     pub labels: Texts,
     /// The service account of its pods.
     pub service_account: String,
-    /// Labels that its nodes must have.
-    pub node_selector: Texts,
     /// The model servers.
     pub roles: Vec<Role>,
     /// How the router picks.
@@ -37,6 +36,8 @@ pub struct Description {
     pub autoscaling: Option<Autoscaling>,
     /// The load that the proposal is measured with.
     pub load: Option<Load>,
+    /// What is expected under it: objectives, each with its figure.
+    pub expected: Vec<String>,
 }
 
 /// What the model servers of a role do.
@@ -75,6 +76,8 @@ pub struct Role {
     pub env: Vec<EnvVar>,
     /// Its image; the pinned one where none is named.
     pub image: Option<String>,
+    /// Labels that its nodes must have.
+    pub node_selector: Texts,
     /// What each host asks for.
     pub requests: Texts,
     /// What each host may take.
@@ -117,15 +120,15 @@ pub struct Autoscaling {
     pub max_replicas: u32,
 }
 
-/// A load of equal requests in a closed loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A load of equal requests.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
     /// Tokens of a prompt.
     pub input_len: u64,
     /// Tokens of an answer.
     pub output_len: u64,
-    /// Requests in flight.
-    pub concurrency: u64,
+    /// How they arrive.
+    pub demand: Demand,
     /// Requests in all.
     pub requests: u64,
 }
@@ -138,6 +141,9 @@ pub struct Offload {
     /// Blocks of [`ROUTER_BLOCK_TOKENS`].
     pub blocks: u64,
 }
+
+/// Most ranks of a host, each with a port: beyond any host.
+const RANKS_MAX: u32 = 1024;
 
 /// Tokens of a block of the router's approximate prefix cache, where nothing else is given (llm-d-router ebab687,
 /// `approx-prefix-cache-producer`).
@@ -162,6 +168,12 @@ fn engine_bytes_per_token(plan: &MemoryPlan) -> Option<u64> {
     plan.kv_cache.map(|kv| kv.bytes_per_token_per_gpu * ranks)
 }
 
+/// A text as far as a label may hold it: 63 characters, a letter or digit last.
+fn label_value(text: &str) -> &str {
+    let end = text.char_indices().nth(63).map_or(text.len(), |(end, _)| end);
+    text[..end].trim_end_matches(|char: char| !char.is_ascii_alphanumeric())
+}
+
 /// JSON of an object.
 fn object(value: serde_json::Value) -> Option<JsonObject> {
     match value {
@@ -182,6 +194,7 @@ impl Role {
             args,
             env: Vec::new(),
             image: None,
+            node_selector: Texts::new(),
             requests: Texts::new(),
             limits: Texts::new(),
             volumes,
@@ -204,7 +217,7 @@ impl Role {
     /// Engines, each with a port, of each host.
     pub fn ranks_per_host(&self) -> u32 {
         let local = self.args.data_parallel_size_local.unwrap_or(1);
-        if self.args.data_parallel_multi_port_external_lb == Some(true) { local.max(1) } else { 1 }
+        if self.args.data_parallel_multi_port_external_lb == Some(true) { local.clamp(1, RANKS_MAX) } else { 1 }
     }
 
     /// Asks for a resource, and limits it to the same.
@@ -235,7 +248,7 @@ impl Role {
         self.args.data_parallel_size_local = Some(ranks / self.hosts);
         self.args.data_parallel_rpc_port = Some(facts.ports.data_parallel_rpc);
         self.args.data_parallel_multi_port_external_lb = Some(true);
-        self.args.enable_expert_parallel = Some(true);
+        self.args.enable_expert_parallel.get_or_insert(true);
         self.image.get_or_insert_with(|| facts.images.engine_wide_ep.clone());
         self.volumes.clone_from(&facts.volumes.group);
         self.env.extend(facts.group_env.iter().map(|(name, value)| EnvVar::new(name, value)));
@@ -264,12 +277,6 @@ impl Description {
         decode.args.port = Some(facts.ports.behind_proxy);
         // The proxy keeps connections for 90 s (Go's transport); a server that closes them earlier resets requests.
         prefill.env.push(EnvVar::new("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "120"));
-        for role in [&mut prefill, &mut decode].into_iter().filter(|role| role.ranks_per_host() > 1) {
-            let port = role.args.port.unwrap_or(facts.ports.server);
-            let ranks = u16::try_from(role.ranks_per_host()).unwrap_or(u16::MAX);
-            role.args.port = Some(port);
-            role.args.data_parallel_supervisor_port = Some(port.saturating_add(ranks));
-        }
         let router = if wide { RouterProfile::WideExpertParallel } else { RouterProfile::Disaggregated };
         Self::new(name, model, vec![decode, prefill], router)
     }
@@ -278,7 +285,7 @@ impl Description {
         let facts = Facts::built_in();
         let label = |name: &str, value: &str| (format!("llm-d.ai/{name}"), value.to_owned());
         let labels = BTreeMap::from([
-            label("model", model.rsplit('/').next().unwrap_or(model)),
+            label("model", label_value(model.rsplit('/').next().unwrap_or(model))),
             label("accelerator-variant", "gpu"),
             label("accelerator-vendor", "nvidia"),
         ]);
@@ -290,14 +297,19 @@ impl Description {
             namespace: name.to_owned(),
             model: model.to_owned(),
             labels,
-            node_selector: Texts::new(),
             roles,
             router,
             recipes: facts.recipes.location.clone(),
             autoscaling: None,
             load: None,
+            expected: Vec::new(),
         };
         for role in &mut description.roles {
+            if role.ranks_per_host() > 1 {
+                let port = *role.args.port.get_or_insert(facts.ports.server);
+                let ranks = u16::try_from(role.ranks_per_host()).unwrap_or(u16::MAX);
+                role.args.data_parallel_supervisor_port = Some(port.saturating_add(ranks));
+            }
             let secret = super::render::secret();
             role.env.insert(0, secret);
         }

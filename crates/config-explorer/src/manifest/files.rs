@@ -5,9 +5,11 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::description::{Description, Load, Role, RoleKind, RouterProfile};
+use super::benchmark;
+use super::description::{Description, Role, RoleKind, RouterProfile};
 use super::facts::Facts;
 use super::kubernetes::Document;
+use super::kustomize::is_remote;
 use super::render::{self, autoscalers, documents, pool, tokenizer};
 use super::router;
 use crate::engine::join_command;
@@ -34,13 +36,20 @@ pub fn write_files(description: &Description) -> Result<Vec<(String, String)>> {
     add("alternatives/modelservice.values.yaml", text(&[modelservice_values(description)])?);
     add("alternatives/serve.sh", commands(description));
     if let Some(load) = &description.load {
-        add("benchmark.yaml", text(&[benchmark(description, load)])?);
+        add("benchmark.yaml", text(&[benchmark::run(description, load)])?);
+    }
+    if let Some(standup) = benchmark::standup(description)? {
+        add("standup/scenario.yaml", text(&[standup.scenario])?);
+        add("standup/router.values.yaml", text(&[standup.router_values])?);
+        if let Some(load) = &description.load {
+            add("standup/benchmark.yaml", text(&[benchmark::run(&standup.description, load)])?);
+        }
     }
     add("README.md", readme(description));
     Ok(files)
 }
 
-fn text<T: Serialize>(documents: &[T]) -> Result<String> {
+pub(super) fn text<T: Serialize>(documents: &[T]) -> Result<String> {
     yaml::to_string(documents).map_err(|reason| Error::Malformed { place: "manifest".to_owned(), reason })
 }
 
@@ -89,11 +98,12 @@ fn overlay(description: &Description) -> Result<Vec<(String, String)>> {
 
 /// Where a recipe of llm-d is.
 fn recipe(description: &Description, path: &str) -> String {
-    format!("{}/{path}", description.recipes.trim_end_matches('/'))
+    let place = format!("{}/{path}", description.recipes.trim_end_matches('/'));
+    if is_remote(&place) { format!("{place}?ref={}", Facts::built_in().recipes.commit) } else { place }
 }
 
 /// What a role has beyond the recipe below it.
-fn patch(description: &Description, role: &Role) -> Result<Value> {
+pub(super) fn patch(description: &Description, role: &Role) -> Result<Value> {
     let wrong = |error: serde_json::Error| Error::Malformed { place: "manifest".to_owned(), reason: error.to_string() };
     let mut workload = serde_json::to_value(render::workload(description, role)).map_err(wrong)?;
     workload["metadata"] = json!({"name": role.kind.label()});
@@ -105,6 +115,8 @@ fn patch(description: &Description, role: &Role) -> Result<Value> {
     remove(workload.pointer_mut("/spec"), &["selector"]);
     remove(workload.pointer_mut("/spec/template"), &["metadata"]);
     remove(workload.pointer_mut("/spec/template/spec"), &["serviceAccountName", "initContainers"]);
+    // A group's list of containers is replaced, not merged.
+    remove(workload.pointer_mut("/spec/leaderWorkerTemplate/workerTemplate/spec"), &["serviceAccountName"]);
     if role.image.is_none() {
         // The image's component names it, and sets its variables.
         let container = workload.pointer_mut("/spec/template/spec/containers/0");
@@ -172,48 +184,6 @@ pub fn modelservice_values(description: &Description) -> Value {
     values
 }
 
-/// A run of llm-d-benchmark against the deployment (the form of llm-d 7edda66d,
-/// `guides/agentic-serving/benchmark-templates/guide.yaml`).
-fn benchmark(description: &Description, load: &Load) -> Value {
-    let facts = Facts::built_in();
-    let url = format!("http://{}-epp", description.name);
-    let length = |tokens: u64| json!({"type": "fixed", "mean": tokens, "min": tokens, "max": tokens, "std_dev": 0, "total_count": load.requests});
-    json!({
-        "endpoint": {
-            "stack_name": description.name,
-            "model": description.model,
-            "namespace": description.namespace,
-            "base_url": url,
-            "hf_token_secret": facts.secret.name,
-        },
-        "control": {"kubectl": "kubectl"},
-        "harness": {
-            "name": "inference-perf",
-            "results_pvc": "benchmark-results",
-            "namespace": description.namespace,
-            "parallelism": 1,
-            "image": facts.images.benchmark,
-        },
-        "workload": {
-            "proposal": {
-                "load": {
-                    "type": "concurrent",
-                    "stages": [{"num_requests": load.requests, "concurrency_level": load.concurrency}],
-                },
-                "api": {"type": "completion", "streaming": true},
-                "server": {"type": "vllm", "model_name": description.model, "base_url": url, "ignore_eos": true},
-                "tokenizer": {"pretrained_model_name_or_path": description.model},
-                "data": {
-                    "type": "random",
-                    "input_distribution": length(load.input_len),
-                    "output_distribution": length(load.output_len),
-                },
-                "report": {"request_lifecycle": {"summary": true, "per_stage": true, "per_request": false}},
-            },
-        },
-    })
-}
-
 /// The engines' commands, without Kubernetes.
 fn commands(description: &Description) -> String {
     let mut text = String::from("#!/bin/sh\n");
@@ -268,12 +238,10 @@ fn readme(description: &Description) -> String {
     if description.autoscaling.is_some() {
         line(format!("kubectl apply -n {namespace} -f autoscaling.yaml"));
     }
-    let recipes = &facts.recipes;
     let _ = write!(
         text,
-        "```\n\n`rendered.yaml` is what the overlay in `modelserver` renders to. To keep the overlay instead, copy this folder to \
-         `guides/{name}` of {} at {}, and `kubectl apply -n {namespace} -k modelserver` there.\n",
-        recipes.repository, recipes.commit
+        "```\n\n`rendered.yaml` is what the overlay in `modelserver` renders to. To keep an overlay on llm-d's recipes instead, \
+         apply that one: `kubectl apply -n {namespace} -k modelserver`.\n",
     );
     if let RouterProfile::PredictedLatency { objectives: true } = description.router {
         text += "\nSend objectives with each streamed request: `x-llm-d-slo-ttft-ms` and `x-llm-d-slo-tpot-ms`.\n";
@@ -281,7 +249,7 @@ fn readme(description: &Description) -> String {
     let _ = write!(
         text,
         "\n## Check, use, measure\n\n```sh\n\
-         config-explorer check rendered.yaml router.values.yaml\n\
+         config-explorer check . --gpu GPU\n\
          kubectl port-forward -n {namespace} service/{name}-epp 8000:{}\n\
          curl http://localhost:8000/v1/models\n```\n",
         facts.ports.router
@@ -289,6 +257,19 @@ fn readme(description: &Description) -> String {
     if description.load.is_some() {
         text +=
             "\n`benchmark.yaml` measures it with llm-d-benchmark: `existing_stack/run_only.sh -c benchmark.yaml`.\n";
+    }
+    if !description.expected.is_empty() {
+        let _ = write!(text, "\nExpected:\n\n- {}\n", description.expected.join("\n- "));
+    }
+    if let Some(guide) = facts.guides.of(description) {
+        let _ = write!(
+            text,
+            "\nOr have llm-d-benchmark stand it up, as its guide `{}` with the patches in `standup/scenario.yaml`: name that \
+             file as `scenario_file` of a specification, and in this folder run\n\n```sh\n\
+             llmdbenchmark --spec SPECIFICATION standup -t kustomize -p {namespace} --llmd-repo-path CHECKOUT\n```\n\n\
+             with a checkout of {} at {}. `standup/benchmark.yaml` measures that one.\n",
+            guide.name, facts.recipes.repository, facts.recipes.commit
+        );
     }
     let _ = write!(
         text,

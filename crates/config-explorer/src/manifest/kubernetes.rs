@@ -53,7 +53,19 @@ macro_rules! never_blank {
     ($($type:ty),*) => { $(impl Blank for $type { fn is_blank(&self) -> bool { false } })* };
 }
 
-never_blank!(String, u32, u16, Metadata, PodSpec, PodTemplate, Selector, WorkerTemplate, PoolPort, ScaleTarget);
+never_blank!(
+    String,
+    u32,
+    u16,
+    Metadata,
+    PodSpec,
+    PodTemplate,
+    Selector,
+    WorkerTemplate,
+    PoolPort,
+    ScaleTarget,
+    Resources
+);
 
 objects! {
     /// `metadata`
@@ -66,6 +78,8 @@ objects! {
     PodSpec {
         service_account_name: Option<String>,
         automount_service_account_token: Option<bool>,
+        restart_policy: Option<String>,
+        security_context: Option<PodSecurityContext>,
         node_selector: Texts,
         init_containers: Vec<Container>,
         containers: Vec<Container>,
@@ -94,7 +108,7 @@ objects! {
     /// Where a variable's value comes from.
     EnvSource { secret_key_ref: Option<SecretKey>, field_ref: Option<FieldPath>, }
     /// A key of a secret.
-    SecretKey { name: String, key: String, }
+    SecretKey { name: String, key: String, optional: Option<bool>, }
     /// A field of the pod.
     FieldPath { field_path: String, }
     /// A port of a container.
@@ -123,14 +137,28 @@ objects! {
     HttpGet { path: String, port: String, }
     /// Where a volume is mounted.
     VolumeMount { name: String, mount_path: String, }
-    /// A volume that lives as long as its pod.
-    Volume { name: String, empty_dir: Option<EmptyDir>, }
+    /// A volume: as long as its pod lives, or for longer.
+    Volume { name: String, empty_dir: Option<EmptyDir>, persistent_volume_claim: Option<Claim>, }
+    /// The claim of a volume.
+    Claim { claim_name: String, }
+    /// Who the processes of a pod run as.
+    PodSecurityContext { run_as_user: Option<u32>, fs_group: Option<u32>, }
     /// An empty directory, on disk or in memory.
     EmptyDir { medium: Option<String>, size_limit: Option<String>, }
     /// `ServiceAccount`
     ServiceAccount { api_version: String, kind: String, metadata: Metadata, automount_service_account_token: Option<bool>, }
     /// `spec` of a `Deployment`.
     DeploymentSpec { replicas: Option<u32>, selector: Option<Selector>, template: PodTemplate, }
+    /// `spec` of a `Job`.
+    JobSpec {
+        completion_mode: String,
+        completions: u32,
+        parallelism: u32,
+        backoff_limit_per_index: Option<u32>,
+        template: PodTemplate,
+    }
+    /// `spec` of a `PersistentVolumeClaim`.
+    ClaimSpec { access_modes: Vec<String>, storage_class_name: Option<String>, resources: Resources, }
     /// `spec` of a `LeaderWorkerSet`.
     LeaderWorkerSetSpec { replicas: Option<u32>, leader_worker_template: WorkerTemplate, }
     /// The pods of a group.
@@ -184,6 +212,8 @@ pub enum Document {
     Service(Box<Object<ServiceSpec>>),
     InferencePool(Box<Object<InferencePoolSpec>>),
     HorizontalPodAutoscaler(Box<Object<AutoscalerSpec>>),
+    Job(Box<Object<JobSpec>>),
+    PersistentVolumeClaim(Box<Object<ClaimSpec>>),
 }
 
 impl Document {
@@ -203,6 +233,8 @@ impl Document {
             "Service" => of(value).map(Self::Service),
             "InferencePool" => of(value).map(Self::InferencePool),
             "HorizontalPodAutoscaler" => of(value).map(Self::HorizontalPodAutoscaler),
+            "Job" => of(value).map(Self::Job),
+            "PersistentVolumeClaim" => of(value).map(Self::PersistentVolumeClaim),
             _ => Err("this kind is not written".to_owned()),
         };
         document.map_err(|reason| Error::Malformed { place: format!("kind `{kind}`"), reason })

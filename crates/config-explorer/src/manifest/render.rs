@@ -24,7 +24,7 @@ pub fn documents(description: &Description) -> Vec<Document> {
 /// The token of the hub, from the namespace's secret.
 pub(super) fn secret() -> EnvVar {
     let secret = &Facts::built_in().secret;
-    let secret_key_ref = Some(SecretKey { name: secret.name.clone(), key: secret.key.clone() });
+    let secret_key_ref = Some(SecretKey { name: secret.name.clone(), key: secret.key.clone(), optional: None });
     EnvVar {
         name: secret.key.clone(),
         value_from: Some(EnvSource { secret_key_ref, ..EnvSource::default() }),
@@ -82,7 +82,7 @@ pub(super) fn workload(description: &Description, role: &Role) -> Document {
 fn pod(description: &Description, role: &Role) -> PodSpec {
     PodSpec {
         service_account_name: Some(description.service_account.clone()),
-        node_selector: description.node_selector.clone(),
+        node_selector: role.node_selector.clone(),
         init_containers: if role.kind == RoleKind::Decode { vec![routing_proxy(role)] } else { Vec::new() },
         containers: vec![engine(description, role)],
         volumes: role.volumes.iter().map(volume).collect(),
@@ -94,7 +94,7 @@ fn pod(description: &Description, role: &Role) -> PodSpec {
 fn volume(volume: &VolumeFacts) -> Volume {
     let medium = volume.memory.as_ref().map(|_| "Memory".to_owned());
     let size_limit = volume.memory.clone().filter(|size| !size.is_empty());
-    Volume { name: volume.name.clone(), empty_dir: Some(EmptyDir { medium, size_limit }) }
+    Volume { name: volume.name.clone(), empty_dir: Some(EmptyDir { medium, size_limit }), ..Volume::default() }
 }
 
 /// The command of a role's engine, as words.
@@ -211,7 +211,7 @@ fn routing_proxy(role: &Role) -> Container {
     }
 }
 
-fn bare(name: &str, image: &str) -> Container {
+pub(super) fn bare(name: &str, image: &str) -> Container {
     Container { name: name.to_owned(), image: Some(image.to_owned()), ..Container::default() }
 }
 
@@ -254,7 +254,7 @@ pub fn tokenizer(description: &Description) -> Vec<Document> {
         volume_mounts: vec![VolumeMount { name: "hf-cache".to_owned(), mount_path: "/tmp/hf".to_owned() }],
         ..bare("vllm-render", &facts.images.tokenizer)
     };
-    let volume = Volume { name: "hf-cache".to_owned(), empty_dir: Some(EmptyDir::default()) };
+    let volume = Volume { name: "hf-cache".to_owned(), empty_dir: Some(EmptyDir::default()), ..Volume::default() };
     let spec = PodSpec {
         automount_service_account_token: Some(false),
         containers: vec![container],

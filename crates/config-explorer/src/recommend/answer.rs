@@ -41,12 +41,16 @@ pub struct RoleChoice {
     pub replicas: u32,
     /// GPUs of all of them.
     pub gpus: u32,
+    /// GPUs that share a node.
+    pub gpus_per_node: u32,
     /// Layout of each.
     pub parallelism: ParallelismSummary,
     /// Settings of each.
     pub settings: SettingsSummary,
     /// Tokens that the KV cache of each data-parallel rank holds.
     pub kv_cache_tokens: u64,
+    /// Bytes of KV cache of a token on each GPU; `null` for a model without one.
+    pub kv_bytes_per_token_per_gpu: Option<u64>,
     /// The command that starts one.
     pub command: String,
 }

@@ -182,9 +182,11 @@ fn role_choice(query: &Query<'_>, role: &'static str, engines: Engines<'_>) -> R
         gpu: query.pool[candidate.share].accelerator.name.clone(),
         replicas: engines.replicas,
         gpus: engines.gpus(),
+        gpus_per_node: query.pool[candidate.share].gpus_per_node,
         parallelism: candidate.parallelism().into(),
         settings: planned.engine.settings,
         kv_cache_tokens: planned.kv_cache.map_or(0, |kv| kv.tokens),
+        kv_bytes_per_token_per_gpu: planned.kv_cache.map(|kv| kv.bytes_per_token_per_gpu),
         command: join_command(&candidate.serve.to_command(model)),
     })
 }

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use config_explorer::engine::ServeArgs;
 use config_explorer::hardware::Accelerators;
-use config_explorer::manifest::check::{Context, Severity, check, read as read_inputs, serve_args};
+use config_explorer::manifest::check::{Context, Input, Severity, check, read as read_inputs, serve_args};
 use config_explorer::manifest::kubernetes::EnvVar;
-use config_explorer::manifest::{self, Description, Offload, Role, RoleKind, RouterProfile};
+use config_explorer::manifest::{
+    self, Description, Offload, ProposalOptions, Proposals, Role, RoleKind, RouterProfile,
+};
 use config_explorer::model::{LoadOptions, Model};
 use config_explorer::validate::model_in;
 use serde_json::Value;
@@ -410,6 +412,7 @@ fn context<'a>(data: &'a Path, gpu: &str) -> Context<'a> {
         gpu_memory_gib: None,
         gpus_per_node: None,
         engine: None,
+        goal: None,
         model: Box::leak(Box::new(|id: &str| model(data, id))),
     }
 }
@@ -473,12 +476,17 @@ fn what_is_written_is_valid() {
     let modelservice =
         jsonschema::validator_for(&serde_json::from_slice(&modelservice).expect("JSON")).expect("a schema");
     let mut valid = 0;
-    for (name, _, description) in guides() {
+    let guides = guides().into_iter().map(|(name, _, description)| (name, description));
+    for (name, description) in guides.chain(proposals().into_iter().map(|(name, _, description)| (name, description))) {
         for (path, text) in manifest::write_files(&description).expect("files") {
             if !path.contains(".yaml") {
                 continue;
             }
             for document in documents(&text) {
+                // Patches are parts of objects.
+                if document.get("apiVersion").is_some() && !path.starts_with("modelserver/") {
+                    manifest::kubernetes::Document::read(document.clone()).expect("fields that are known");
+                }
                 let validator = match document["kind"].as_str() {
                     Some("LeaderWorkerSet") => &groups,
                     Some("InferencePool") => &pools,
@@ -495,5 +503,90 @@ fn what_is_written_is_valid() {
         }
     }
     println!("{valid} documents are valid");
-    assert_eq!(valid, 7 + 7 + 4, "values and a pool each; two groups, in an overlay and rendered");
+    let groups = 2 * (2 + 2 + 1);
+    assert_eq!(valid, 2 * (7 + 5) + groups, "values and a pool each; groups in an overlay and rendered");
+}
+
+/// Deployments of recommendations, with the GPU that they are for: one pool and two, on one host each and on several.
+fn proposals() -> Vec<(&'static str, &'static str, Description)> {
+    let role = |role: &str, model: &str, gpu: &str, flags: &str| {
+        serde_json::json!({
+            "role": role, "model": model, "gpu": gpu, "gpus_per_node": 8, "replicas": 2,
+            "kv_bytes_per_token_per_gpu": null, "command": format!("vllm serve {model} {flags}"),
+        })
+    };
+    let (qwen, oss, deepseek) = ("Qwen/Qwen3-32B", "openai/gpt-oss-120b", "deepseek-ai/DeepSeek-R1");
+    let wide = "--tensor-parallel-size 1 --data-parallel-size 16 --enable-expert-parallel";
+    let answers = [
+        ("aggregated", "H100", vec![role("both", qwen, "H100", "--tensor-parallel-size 2")]),
+        (
+            "pools",
+            "H100",
+            vec![
+                role("prefill", qwen, "H100", "--tensor-parallel-size 1 --max-model-len 30720"),
+                role("decode", qwen, "H100", "--tensor-parallel-size 4"),
+            ],
+        ),
+        ("experts", "H100", vec![role("both", oss, "H100", "--data-parallel-size 2 --enable-expert-parallel")]),
+        ("wide", "H200", vec![role("prefill", deepseek, "H200", wide), role("decode", deepseek, "H200", wide)]),
+        ("group", "H200", vec![role("both", deepseek, "H200", wide)]),
+    ];
+    let describe = |roles: Vec<Value>| {
+        let answer = serde_json::json!({
+            "schema": "config-explorer/recommend/v1",
+            "engine_version": "0.23.0",
+            "load": {"input_tokens": 1000.0, "output_tokens": 300.0, "rate_per_s": 10.0, "users": null},
+            "recommendations": [{"rank": 1, "roles": roles}],
+        });
+        let proposals = Proposals::read(answer, "answer").expect("an answer");
+        proposals.describe(1, &ProposalOptions::default(), Accelerators::built_in()).expect("a deployment")
+    };
+    answers.into_iter().map(|(name, gpu, roles)| (name, gpu, describe(roles))).collect()
+}
+
+/// The engines' flags by role.
+fn served(documents: &[Value]) -> BTreeMap<String, ServeArgs> {
+    let mut served = BTreeMap::new();
+    for document in documents {
+        let hosts = document.pointer("/spec/leaderWorkerTemplate/size").and_then(Value::as_u64).unwrap_or(1);
+        let pod = ["/spec/template", "/spec/leaderWorkerTemplate/workerTemplate"];
+        let Some(pod) = pod.iter().find_map(|path| document.pointer(path)) else { continue };
+        for container in pod["spec"]["containers"].as_array().expect("containers") {
+            let args = serve_args(container, hosts).expect("an engine");
+            served.insert(pod["metadata"]["labels"]["llm-d.ai/role"].to_string(), args);
+        }
+    }
+    served
+}
+
+#[test]
+fn guides_with_patches_are_the_proposal() {
+    let Some(data) = super::data() else { return };
+    let guides = data.canonicalize().expect("the data").join("llm-d/guides");
+    let mut stood_up = 0;
+    for (name, gpu, description) in proposals() {
+        let files: BTreeMap<String, String> = manifest::write_files(&description).expect("files").into_iter().collect();
+        let Some(scenario) = files.get("standup/scenario.yaml") else {
+            // No guide has one group of hosts that does both.
+            assert_eq!(name, "group");
+            continue;
+        };
+        let kustomize = &documents(scenario)[0]["scenario"][0]["kustomize"];
+        let guide = kustomize["guideName"].as_str().expect("a guide");
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let wrapper = serde_json::json!({
+            "resources": [guides.join(guide).join("modelserver/gpu/vllm/base")],
+            "patches": kustomize["patches"],
+        });
+        std::fs::write(folder.path().join("kustomization.yaml"), wrapper.to_string()).expect("a file");
+        let resolved = manifest::resolve(folder.path(), &read).expect("an overlay").documents;
+        assert_eq!(served(&resolved), served(&documents(&files["rendered.yaml"])), "{name}");
+        let inputs =
+            [Input::Documents { file: name.to_owned(), documents: resolved, remote: Vec::new(), repeated: Vec::new() }];
+        let report = check(&inputs, &context(&data, gpu));
+        assert!(report.findings.is_empty() && !report.roles.is_empty(), "{name}: {:#?}", report.findings);
+        stood_up += 1;
+    }
+    println!("{stood_up} guides with patches run what was proposed");
+    assert_eq!(stood_up, 4);
 }

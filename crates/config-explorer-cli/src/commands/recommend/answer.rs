@@ -2,13 +2,37 @@
 
 use std::fmt::Write;
 
-use config_explorer::recommend::{Recommendation, Recommendations, RoleChoice};
+use config_explorer::recommend::{Demand, Query, Recommendation, Recommendations, RoleChoice};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ExitStatus;
 use crate::output::words;
 use crate::output::{Answer, Table};
+
+/// A load.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Load {
+    /// Mean length of a prompt.
+    input_tokens: f64,
+    /// Mean length of an output.
+    output_tokens: f64,
+    /// Requests per second; `null` for users.
+    rate_per_s: Option<f64>,
+    /// Users in a closed loop; `null` for a rate.
+    users: Option<f64>,
+}
+
+impl Load {
+    /// The load of a query.
+    pub(super) fn of(query: &Query<'_>) -> Self {
+        let (rate_per_s, users) = match query.demand {
+            Demand::Rate(rate) => (Some(rate), None),
+            Demand::Users(users) => (None, Some(users)),
+        };
+        Self { input_tokens: query.input_tokens, output_tokens: query.output_tokens, rate_per_s, users }
+    }
+}
 
 /// Configurations that meet the objectives, best first.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -19,6 +43,8 @@ pub(crate) struct RecommendAnswer {
     pub(super) engine_version: String,
     /// Time the search took.
     pub(super) elapsed_ms: f64,
+    /// The load that was asked for.
+    pub(super) load: Load,
     /// What was found.
     #[serde(flatten)]
     pub(super) found: Recommendations,

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use config_explorer::engine::{EngineRules, Version};
 use config_explorer::hardware::Prices;
 use config_explorer::latency::Calibration;
+use config_explorer::manifest::{ProposalOptions, Proposals};
 use config_explorer::recommend::{Demand, Disaggregation, PoolShare, Query, RankBy, Variant, recommend};
 use config_explorer::workload::Objectives;
 
@@ -18,6 +19,7 @@ use crate::ExitStatus;
 use crate::arguments::engine::EngineArgs;
 use crate::arguments::hardware::HardwareArgs;
 use crate::arguments::model::ModelArgs;
+use crate::commands::deploy;
 use crate::output::{self, Format};
 
 /// Arguments of `recommend`.
@@ -81,6 +83,14 @@ pub(crate) struct Arguments {
     /// Say why each neighbour lost, and what would flip the choice.
     #[arg(long)]
     explain: bool,
+
+    /// Write the llm-d files of the first choice to this folder; `deploy` has more options.
+    #[arg(long, value_name = "DIR")]
+    deploy: Option<PathBuf>,
+
+    /// Replace files of that folder that differ.
+    #[arg(long, requires = "deploy")]
+    overwrite: bool,
 
     /// Latency coefficients that `calibrate` wrote, instead of the built-in ones.
     #[arg(long, value_name = "FILE")]
@@ -171,11 +181,20 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
     };
     let found = recommend(&query)?;
     let answer = RecommendAnswer {
+        load: answer::Load::of(&query),
         model: model.id.clone(),
         engine_version: rules.version.to_string(),
         elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
         found,
         explain: arguments.explain,
     };
-    output::print(&answer, format)
+    let status = output::print(&answer, format)?;
+    if let Some(folder) = arguments.deploy.as_deref().filter(|_| !answer.found.recommendations.is_empty()) {
+        // What is written is what `deploy` would write of the saved answer.
+        let proposals = Proposals::read(serde_json::from_str(&output::render(&answer, Format::Json)?)?, "the answer")?;
+        let options = ProposalOptions::default();
+        let written = deploy::write(&proposals, 1, &options, Some(folder), arguments.overwrite, &accelerators)?;
+        anstream::eprintln!("{}", written.summary());
+    }
+    Ok(status)
 }

@@ -70,6 +70,11 @@ impl Flag {
         Some((flag, value))
     }
 
+    /// Whether some arguments set it.
+    pub fn is_set(&self, args: &ServeArgs) -> bool {
+        (self.words)(args).is_some()
+    }
+
     /// Copies the flag's value, where it is set.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! abbreviations, the last of two equal flags, and JSON by dots (`--speculative-config.method mtp`).
 
 mod flags;
+mod history;
 mod shell;
 mod values;
 
@@ -15,6 +16,7 @@ use std::slice::Iter;
 use serde_json::Value;
 
 pub use flags::{FLAGS, Flag, ServeArgs};
+pub use history::FlagHistory;
 pub use shell::join as join_command;
 pub use values::{
     DTypeChoice, FlagKind, Fraction, JsonObject, KvCacheDType, MambaCacheMode, MaxModelLen, MultimodalLimits,

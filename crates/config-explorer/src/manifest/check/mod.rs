@@ -4,9 +4,12 @@
 //! `EndpointPickerConfig`, or a `vllm serve` command, and what they will run on. Out: [`Report`]: findings, and the memory plan of
 //! every engine that could be planned. The rules across files are those that llm-d's parts rely on: labels that join, ports and
 //! block sizes that agree, a connector between prefill and decode. Only what is sure to fail is an error; what was not checked is a
-//! note. Objectives at a load are not checked yet.
+//! note. With a [`Goal`], every deployment is estimated under its load, and a missed objective is an error.
 
+mod autoscaler;
+mod flags;
 mod inputs;
+mod objectives;
 mod roles;
 mod router;
 mod script;
@@ -20,6 +23,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use inputs::{Input, read};
+pub use objectives::{CheckedObjective, Goal};
 pub use script::expand;
 pub use server::serve_args;
 
@@ -69,6 +73,8 @@ pub struct CheckedRole {
     pub role: Option<String>,
     /// Engines of this kind.
     pub replicas: u64,
+    /// Most replicas that an autoscaler may make of them; `null` without one.
+    pub replicas_max: Option<u64>,
     /// The plan of one.
     #[serde(flatten)]
     pub plan: MemoryPlan,
@@ -81,6 +87,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// The engines that could be planned.
     pub roles: Vec<CheckedRole>,
+    /// Objectives under the load that was given, for each deployment.
+    pub objectives: Vec<CheckedObjective>,
 }
 
 impl Report {
@@ -102,6 +110,8 @@ pub struct Context<'a> {
     pub gpus_per_node: Option<u32>,
     /// Version of the engine; `None`: the one of the image.
     pub engine: Option<Version>,
+    /// A load, and what has to hold under it.
+    pub goal: Option<Goal<'a>>,
     /// Finds a model.
     pub model: &'a dyn Fn(&str) -> Result<Model>,
 }
@@ -198,14 +208,15 @@ pub fn check(inputs: &[Input], context: &Context<'_>) -> Report {
         server::gather(input, &mut gathered, &mut findings);
     }
     let models = Models { find: context.model, found: RefCell::default() };
-    let mut checked = Vec::new();
-    for server in &gathered.servers {
-        checked.extend(roles::check(server, context, &models, &mut findings));
-    }
-    roles::together(&gathered.servers, &mut findings);
+    let servers = &gathered.servers;
+    let planned: Vec<_> = servers.iter().map(|server| roles::check(server, context, &models, &mut findings)).collect();
+    roles::together(servers, &mut findings);
+    let objectives = context.goal.as_ref().map(|goal| objectives::check(servers, &planned, goal, &mut findings));
+    let mut checked: Vec<_> = planned.into_iter().flatten().map(|planned| planned.role).collect();
+    autoscaler::check(&gathered, &mut checked, &mut findings);
     for values in &gathered.routers {
-        router::check(values, &gathered.servers, &checked, &mut findings);
+        router::check(values, servers, &checked, &mut findings);
     }
     findings.0.sort_by(|a, b| (a.severity, &a.file, &a.path).cmp(&(b.severity, &b.file, &b.path)));
-    Report { findings: findings.0, roles: checked }
+    Report { findings: findings.0, roles: checked, objectives: objectives.unwrap_or_default() }
 }

@@ -5,19 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::server::{Server, number};
-use super::{CheckedRole, Context, Findings, Models};
+use super::{CheckedRole, Context, Findings, Models, flags};
 use crate::Error;
 use crate::deployment::{Nodes, Parallelism};
-use crate::engine::{EngineRules, EngineSettings, FLAGS, JsonObject, ServeArgs};
+use crate::engine::{EngineRules, EngineSettings, JsonObject, ServeArgs};
 use crate::hardware::Accelerator;
 use crate::memory::{self, PlanRequest};
 use crate::model::Model;
+use crate::serving::Engine;
 use crate::units::GIB;
 
-/// Edit distance at which an unknown flag is a known one misspelt.
-const TYPO_DISTANCE_MAX: usize = 2;
 /// Environment by which vLLM takes lengths beyond the model's (vLLM `config/model.py`).
 const LONG_LENGTHS: &str = "VLLM_ALLOW_LONG_MAX_MODEL_LEN";
+
+/// An engine that was planned.
+pub(super) struct Planned {
+    pub(super) role: CheckedRole,
+    /// It under the load that was given, or why it cannot be predicted.
+    pub(super) engine: Option<std::result::Result<Engine, String>>,
+}
 
 /// Checks an engine, and plans it where its model and accelerator are known.
 pub(super) fn check(
@@ -25,44 +31,14 @@ pub(super) fn check(
     context: &Context<'_>,
     models: &Models<'_>,
     findings: &mut Findings,
-) -> Option<CheckedRole> {
+) -> Option<Planned> {
     let args = server.args.as_ref()?;
-    unknown_flags(server, args, findings);
+    flags::check(server, args, context.engine.or_else(|| server.version()), findings);
     ports(server, findings);
     let accelerator = accelerator(server, context, findings);
     let gpus_right = gpus(server, args, accelerator, context, findings);
     offload(server, findings);
     plan(server, args, accelerator, gpus_right, context, models, findings)
-}
-
-/// Names of flags as a user writes them.
-fn flag_names() -> impl Iterator<Item = String> {
-    FLAGS.iter().map(|flag| format!("--{}", flag.name()))
-}
-
-fn unknown_flags(server: &Server, args: &ServeArgs, findings: &mut Findings) {
-    for words in &args.unknown {
-        let Some(word) = words.first() else { continue };
-        let name = word.split('=').next().unwrap_or(word).replace('_', "-");
-        let close = flag_names().map(|known| (strsim::osa_distance(&known, &name), known)).min();
-        let version = server.version().map_or_else(String::new, |version| format!(" {version}"));
-        match close.filter(|(distance, _)| *distance <= TYPO_DISTANCE_MAX) {
-            Some((_, known)) => findings.error(
-                "unknown-flag",
-                &server.place,
-                "args",
-                format!("vLLM{version} has no flag `{name}`"),
-                format!("did you mean `{known}`?"),
-            ),
-            None => findings.note(
-                "unknown-flag",
-                &server.place,
-                "args",
-                format!("`{name}` is not among the flags of vLLM that are known here"),
-                "check it against `vllm serve --help=all` of the image",
-            ),
-        }
-    }
 }
 
 fn ports(server: &Server, findings: &mut Findings) {
@@ -253,7 +229,7 @@ fn plan(
     context: &Context<'_>,
     models: &Models<'_>,
     findings: &mut Findings,
-) -> Option<CheckedRole> {
+) -> Option<Planned> {
     let place = &server.place;
     let parallelism = match Parallelism::from_args(args) {
         Ok(parallelism) => parallelism,
@@ -330,7 +306,22 @@ fn plan(
         }
     }
     let (file, path) = (place.file.clone(), place.object.clone());
-    Some(CheckedRole { file, path, role: server.role.clone(), replicas: server.replicas, plan })
+    let engine = context.goal.as_ref().filter(|_| plan.fits).and_then(|goal| {
+        let limit = request.settings.max_model_len.or(model.architecture.max_position_embeddings);
+        let tokens = goal.traffic.input_tokens + goal.traffic.output_tokens;
+        match limit.filter(|limit| tokens > *limit as f64) {
+            Some(limit) => {
+                let message =
+                    format!("requests of {tokens} tokens with their output are refused: at most {limit} are taken");
+                findings.error("objective-missed", place, "args", message, "raise `--max-model-len`");
+                None
+            }
+            None => Some(Engine::new(&request, &goal.traffic).map_err(|error| error.to_string())),
+        }
+    });
+    let role =
+        CheckedRole { file, path, role: server.role.clone(), replicas: server.replicas, replicas_max: None, plan };
+    Some(Planned { role, engine })
 }
 
 /// The model with the length that the command allows it.

@@ -1,9 +1,10 @@
 //! From documents to the engines and routers in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::autoscaler::Autoscaler;
 use super::{Findings, Input, Place, script};
 use crate::engine::{ServeArgs, Version};
 use crate::hardware::Vendor;
@@ -19,6 +20,9 @@ const PORT_DEFAULT: u64 = 8000;
 pub(super) struct Gathered {
     pub(super) servers: Vec<Server>,
     pub(super) routers: Vec<Router>,
+    pub(super) autoscalers: Vec<Autoscaler>,
+    /// Kind and name of everything that runs pods.
+    pub(super) workloads: BTreeSet<String>,
 }
 
 /// Equal engines.
@@ -159,14 +163,17 @@ fn document(file: &str, document: &Value, gathered: &mut Gathered, findings: &mu
     match kind {
         "Deployment" | "StatefulSet" | "ReplicaSet" | "DaemonSet" | "Job" => {
             selector(document, &place, findings);
+            gathered.workloads.insert(place.object.clone());
             workload(document, "/spec/template", 1, &place, gathered, findings);
         }
         "Pod" => workload(document, "", 1, &place, gathered, findings),
         "LeaderWorkerSet" => {
             let template = "/spec/leaderWorkerTemplate";
+            gathered.workloads.insert(place.object.clone());
             let size = number(document.pointer(template).and_then(|template| template.get("size"))).unwrap_or(1);
             workload(document, &format!("{template}/workerTemplate"), size, &place, gathered, findings);
         }
+        "HorizontalPodAutoscaler" | "ScaledObject" => gathered.autoscalers.push(Autoscaler::read(document, &place)),
         "List" => {
             let items = document.get("items").and_then(Value::as_array);
             items.into_iter().flatten().for_each(|item| self::document(file, item, gathered, findings));
@@ -195,7 +202,7 @@ fn document(file: &str, document: &Value, gathered: &mut Gathered, findings: &mu
     }
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer).and_then(Value::as_str)
 }
 
@@ -219,7 +226,7 @@ pub(super) fn quantity(value: Option<&Value>) -> Option<f64> {
     Some(figure * factor).filter(|bytes| bytes.is_finite())
 }
 
-fn texts(value: Option<&Value>) -> BTreeMap<String, String> {
+pub(super) fn texts(value: Option<&Value>) -> BTreeMap<String, String> {
     let map = value.and_then(Value::as_object);
     map.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
