@@ -81,10 +81,8 @@ impl SimulatedDeployment {
         let simulation =
             SimulationOptions { front_end: FrontEnd::VLLM, exact: options.exact, ..SimulationOptions::default() };
         let mut outcome = simulate(cluster, traffic, &simulation)?;
-        if let (Some(first), Some(last)) = (self.pools.first(), self.pools.last()) {
-            // The timeline adds up all engines; streams are open where tokens are generated.
-            let streams = outcome.mean_over_time(|interval| interval.running) / f64::from(last.replicas.max(1));
-            outcome.finished.add_client_time(&first.step, streams);
+        if let Some(first) = self.pools.first() {
+            outcome.finished.add_client_time(&first.step);
         }
         Ok(outcome)
     }

@@ -59,8 +59,12 @@ fn arrivals() -> impl Strategy<Value = Arrivals> {
 }
 
 pub(super) fn traffic() -> impl Strategy<Value = Traffic> {
-    let popularity =
-        prop::sample::select(vec![Popularity::Uniform, Popularity::InTurn, Popularity::Zipf { exponent: 1.2 }]);
+    let popularity = prop::sample::select(vec![
+        Popularity::Uniform,
+        Popularity::InTurn,
+        Popularity::Shuffled,
+        Popularity::Zipf { exponent: 1.2 },
+    ]);
     let prefix = (1u32..50, 1u32..4, prop::option::of(1u32..4), popularity).prop_map(
         |(tokens, groups, prompts_per_group, popularity)| Prefix { tokens, groups, prompts_per_group, popularity },
     );
