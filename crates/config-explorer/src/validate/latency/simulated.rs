@@ -71,7 +71,8 @@ impl MeasuredCase {
             Load::Open { rate_per_s } => {
                 let (least, most) = OPEN_REQUESTS;
                 let requests = row.requests.unwrap_or((rate_per_s * OPEN_S).clamp(least, most));
-                (open(rate_per_s, Gaps::Poisson), whole(requests))
+                let gaps = row.burstiness.map_or(Gaps::Poisson, |shape| Gaps::Gamma { cv: shape.powf(-0.5) });
+                (open(rate_per_s, gaps), whole(requests))
             }
             Load::Burst { requests } => (open(f64::INFINITY, Gaps::Constant), whole(requests)),
         };
