@@ -154,31 +154,15 @@ pub fn kv_transfer(prefill: &Role<'_>) -> KvTransfer {
 
 impl FinishedRequests {
     /// Adds the time of every request outside of the engine, which benchmark clients measure and no other request waits
-    /// for (connections, tokens into text): its tokens come later by that. It grows with the answers that its engine is
-    /// generating when its first token comes.
-    pub fn add_client_time(&mut self, step: &StepTimes) {
+    /// for (connections, tokens into text): its tokens come later by that. `streams` are open at a time in a closed loop,
+    /// where a request is sent when a step's tokens are handed out, and those of all others are handled first. Arrivals of
+    /// an open load are not tied to steps, and measured ones do not show it (`docs/simulation.md`): there, 0.
+    pub fn add_client_time(&mut self, step: &StepTimes, streams: f64) {
         let (fixed_us, token_us, stream_us) = step.request_us;
-        let streams = self.streams();
-        for ((at, &input), streams) in self.input_tokens.iter().enumerate().zip(streams) {
-            let ns = ((fixed_us + token_us * f64::from(input) + stream_us * f64::from(streams)) * 1e3) as u64;
+        for (at, &input) in self.input_tokens.iter().enumerate() {
+            let ns = ((fixed_us + token_us * f64::from(input) + stream_us * streams) * 1e3) as u64;
             self.first_token_ns[at] += ns;
             self.last_token_ns[at] += ns;
         }
-    }
-
-    /// For each request, how many of its engine's requests were between their first and last token when it had its first.
-    fn streams(&self) -> Vec<u32> {
-        let engines = self.engine.iter().max().map_or(0, |&last| last as usize + 1);
-        let times = |column: &[u64]| {
-            let mut times = vec![Vec::new(); engines];
-            column.iter().zip(&self.engine).for_each(|(&time, &engine)| times[engine as usize].push(time));
-            times.iter_mut().for_each(|times| times.sort_unstable());
-            times
-        };
-        let (firsts, lasts) = (times(&self.first_token_ns), times(&self.last_token_ns));
-        let until = |times: &[u64], time: u64| times.partition_point(|&other| other <= time) as u32;
-        let rows = self.engine.iter().zip(&self.first_token_ns);
-        rows.map(|(&engine, &time)| until(&firsts[engine as usize], time) - until(&lasts[engine as usize], time))
-            .collect()
     }
 }

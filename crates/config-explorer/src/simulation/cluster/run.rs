@@ -24,15 +24,13 @@ const SCRAPE_NS: u64 = 50_000_000;
 const SCRAPES_OF_RANKS: u64 = 2;
 /// Time between two looks of flow control at its queues, ns.
 const POLL_NS: u64 = 1_000_000;
-/// How long an engine holds blocks that nobody comes for, ns (`VLLM_NIXL_ABORT_REQUEST_TIMEOUT`).
-const HOLD_NS: u64 = 480_000_000_000;
 
 /// Simulates a cluster until every request has its answer or its refusal.
 ///
 /// # Errors
 /// [`Error::InvalidSetting`] for a cluster without engines, settings that cannot run, traffic that cannot be drawn from,
-/// a router's configuration that does not fit the engines, and for a request that an engine takes but can never finish
-/// because its blocks do not fit in the cache (vLLM would wait for ever). Speculative decoding and pipeline stages are
+/// a router's configuration that does not fit the engines, and for requests that an engine takes but can never finish
+/// because their blocks do not fit in the cache (vLLM would go on for ever). Speculative decoding and pipeline stages are
 /// refused: nothing here accepts drafts or times stages.
 pub fn simulate<T: StepTimer>(cluster: Cluster<T>, traffic: &Traffic, options: &SimulationOptions) -> Result<Outcome> {
     Simulation::new(cluster, traffic, options)?.run()
@@ -67,7 +65,9 @@ enum Event {
     Deliver(LiveId, u32),
     /// The KV of a request has arrived.
     Loaded(LiveId, u32),
-    /// Blocks that nobody came for are given back: engine, its epoch, rank, request.
+    /// Nobody has come for the prompt's blocks of a request: they are given back.
+    Expire(LiveId, u32),
+    /// The same where the request has ended: engine, its epoch, rank, request.
     Release(u32, u32, u32, u32),
     /// Flow control looks at its queues.
     Poll,
@@ -131,8 +131,8 @@ fn check<T>(cluster: &Cluster<T>) -> Result<()> {
         if group.data_parallel.ranks == 0 {
             return refuse("data_parallel", "an engine has at least one rank");
         }
-        if !is_time(group.start_up_s) {
-            return refuse("start_up_s", "must be at least 0 and below 10^9 seconds");
+        if !group.starts_s.iter().all(|&start| is_time(start)) {
+            return refuse("starts_s", "must be at least 0 and below 10^9 seconds");
         }
         for failure in &group.failures {
             let ordered = failure.up_s > failure.down_s && (is_time(failure.up_s) || failure.up_s == f64::INFINITY);
@@ -192,6 +192,9 @@ fn block_size<T>(cluster: &Cluster<T>) -> Result<u32> {
 impl<T: StepTimer> Simulation<T> {
     fn new(mut cluster: Cluster<T>, traffic: &Traffic, options: &SimulationOptions) -> Result<Self> {
         check(&cluster)?;
+        if !is_time(options.hold_s) {
+            return refuse("hold_s", "must be at least 0 and below 10^9 seconds");
+        }
         let (mut endpoints, mut roles, mut replicas) = (Vec::new(), Vec::new(), Vec::new());
         let mut cores = 0;
         for (at, group) in cluster.groups.iter_mut().enumerate() {
@@ -286,8 +289,9 @@ impl<T: StepTimer> Simulation<T> {
     fn plan_lives(&mut self) {
         let mut first = 0;
         for at in 0..self.groups.len() {
-            let (replicas, start_up) = (self.groups[at].replicas, ns(self.groups[at].start_up_s));
-            for replica in first..first + replicas {
+            let replicas = self.groups[at].replicas;
+            for (replica, start_s) in (first..first + replicas).zip(self.groups[at].starts_s.clone()) {
+                let start_up = ns(start_s);
                 if start_up > 0 {
                     self.replicas[replica as usize].is_up = false;
                     self.gateway.set_known(replica, false);
@@ -405,6 +409,10 @@ impl<T: StepTimer> Simulation<T> {
             request.stage = Stage::Decode;
             let decode = request.decode;
             self.replicas[request.prefill as usize].prefilled += 1;
+            if finished.held {
+                let expiry = Event::Expire(live, request.serial);
+                self.plan(self.now + ns(self.options.hold_s), expiry);
+            }
             return self.send(live, decode);
         }
         let now = self.now;
@@ -593,7 +601,7 @@ impl<T: StepTimer> Simulation<T> {
         }
         if let Some(Place { engine, rank, id }) = held {
             let epoch = self.engines[engine as usize].epoch;
-            self.plan(self.now + HOLD_NS, Event::Release(engine, epoch, rank, id));
+            self.plan(self.now + ns(self.options.hold_s), Event::Release(engine, epoch, rank, id));
         }
     }
 
@@ -623,6 +631,11 @@ impl<T: StepTimer> Simulation<T> {
             Event::Loaded(live, serial) => {
                 if self.requests.is_current(live, serial) {
                     self.finish_load(live);
+                }
+            }
+            Event::Expire(live, serial) => {
+                if self.requests.is_current(live, serial) && !self.requests[live].is_loading {
+                    self.expire(live);
                 }
             }
             Event::Release(engine, epoch, rank, id) => {
@@ -688,6 +701,18 @@ impl<T: StepTimer> Simulation<T> {
             self.plan(self.now + base, Event::Loaded(live, serial));
         } else {
             self.finish_load(live);
+        }
+    }
+
+    /// The blocks of its prompt are gone before the engine that answers loads them: that one computes the prompt.
+    fn expire(&mut self, live: LiveId) {
+        let request = &mut self.requests[live];
+        let (place, held) = (request.place, request.held.take());
+        if let Some(Place { engine, rank, id }) = held {
+            self.tell(engine, rank, Message::Release(id));
+            if let Some(Place { engine, rank, id }) = place {
+                self.tell(engine, rank, Message::Recompute(id));
+            }
         }
     }
 
@@ -763,7 +788,9 @@ impl<T: StepTimer> Simulation<T> {
             };
             let engine = &mut self.engines[at as usize];
             let timer = &mut self.groups[engine.group].timer;
-            let mut context = Context { timer, requests: &mut self.requests, gateway: &mut self.gateway, horizon };
+            let hold_ns = ns(self.options.hold_s);
+            let mut context =
+                Context { timer, requests: &mut self.requests, gateway: &mut self.gateway, horizon, hold_ns };
             engine.schedule(self.now, at, &mut context, &mut scheduled)?;
             if engine.due < u64::MAX {
                 self.due.push(Reverse((engine.due, at)));
