@@ -552,7 +552,8 @@ impl Engine {
         for rank in &self.ranks {
             let alone = rank.is_empty() && rank.scheduler.running().len() == 0;
             let (preemptions, since) = rank.futile;
-            let stuck = alone || (preemptions > FUTILE && self.now - since > hold_ns);
+            let futile = preemptions > FUTILE && self.now - since > hold_ns && !rank.scheduler.loads();
+            let stuck = alone || futile;
             if let Some(&id) = rank.flights.back().and_then(|batch| batch.preempted.last()).filter(|_| stuck) {
                 return Err(does_not_fit(rank, id, requests));
             }

@@ -141,11 +141,21 @@ proptest! {
         hold_s in 0.0..2.0,
         front_end in prop_oneof![Just(FrontEnd::default()), Just(FrontEnd { request_us: 300.0, prompt_token_us: 2.0 })],
     ) {
-        let run =
-            |exact| simulate(cluster.clone(), &traffic, &SimulationOptions { front_end, retry, exact, hold_s }).unwrap();
+        let run = |exact| {
+            let options = SimulationOptions { front_end, retry, exact, hold_s };
+            simulate(cluster.clone(), &traffic, &options).map_err(|error| error.to_string())
+        };
         let fast = run(false);
         prop_assert_eq!(&fast, &run(true));
         prop_assert_eq!(&fast, &run(false));
+        let fast = match fast {
+            Ok(fast) => fast,
+            // Loaded blocks keep a more urgent request out, and it keeps out those that they belong to: vLLM waits for ever.
+            Err(error) => {
+                prop_assert!(cluster.transfer.is_some() && error.contains("for ever"), "{}", error);
+                return Ok(());
+            }
+        };
         let finished = &fast.finished;
         let answered = finished.request.iter().collect::<BTreeSet<_>>().len() as u32;
         prop_assert_eq!(answered as usize, finished.len());

@@ -350,27 +350,31 @@ impl<T: StepTimer> Simulation<T> {
         Ok(self.outcome())
     }
 
-    /// When something happens next; `None` when every request has ended.
+    /// When something happens next; `None` when every request has ended, or none ever will.
     fn next_time(&self) -> Option<u64> {
         let next_sent = self.source.next_time();
         if self.requests.len() == 0 && next_sent.is_none() {
             return None;
         }
-        let mut next = self.next_touch();
-        if let Some(&Reverse((due, _))) = self.due.peek() {
-            next = next.min(due);
-        }
-        (next < u64::MAX).then_some(next)
+        let due = self.due.peek().map_or(u64::MAX, |due| due.0.0);
+        // A scrape moves nobody: where only scrapes are left, whoever waits does so for ever.
+        let moves = self.next_cause().min(due) < u64::MAX;
+        moves.then(|| self.next_touch().min(due))
     }
 
     /// When something happens next that no engine decides.
     fn next_touch(&self) -> u64 {
+        // Metrics of engines that do nothing do not change.
+        let scrape = if self.requests.len() > 0 { self.next_scrape } else { u64::MAX };
+        self.next_cause().min(scrape)
+    }
+
+    /// The same without scrapes.
+    fn next_cause(&self) -> u64 {
         let sent = self.source.next_time().unwrap_or(u64::MAX);
         let event = self.events.peek().map_or(u64::MAX, |event| event.0.0);
         let left = self.links.as_ref().map_or(u64::MAX, Links::next);
-        // Metrics of engines that do nothing do not change.
-        let scrape = if self.requests.len() > 0 { self.next_scrape } else { u64::MAX };
-        sent.min(event).min(left).min(scrape)
+        sent.min(event).min(left)
     }
 
     fn take_outputs(&mut self) -> Result<()> {

@@ -244,6 +244,11 @@ impl Scheduler {
         self.head().map(|(id, _)| id)
     }
 
+    /// Whether a request loads KV.
+    pub fn loads(&self) -> bool {
+        self.blocked.iter().any(|id| self.requests[id].status == Status::Loading)
+    }
+
     /// Requests that wait, those that load KV included.
     pub fn num_waiting(&self) -> usize {
         self.waiting.len() + self.blocked.len()
