@@ -52,6 +52,45 @@ const RESULTS: &str = r#"{"date": "20260102-030405", "model_id": "test/two", "tp
 {"date": "20260102-040405", "model_id": "test/two", "tp": "2", "num_prompts": 100, "request_rate": "inf", "max_concurrency": 32, "duration": 30.0, "completed": 100, "total_input_tokens": 100000, "total_output_tokens": 10000, "output_throughput": 333.0, "mean_ttft_ms": 300.0, "mean_tpot_ms": 25.0}
 "#;
 
+/// Two classes, one of them conversations, in a day of two stages.
+const WORKLOAD: &str = "\
+requests: 150
+arrivals:
+  schedule:
+    cycle: true
+    stages:
+      - { rate_per_s: 1, to_rate_per_s: 6, duration_s: 20 }
+      - { burst: 10, rate_per_s: 6, duration_s: 10 }
+prefix: { tokens: 500, groups: 5, popularity: shuffled }
+slo: ttft:p99<2s
+classes:
+  - name: chat
+    share: 3
+    input: { mean: 300, stddev: 100, min: 10, max: 2000 }
+    output: 60
+    session: { turns: 3, think_time_s: 1 }
+  - { name: batch, share: 1, priority: 10, input: 3000, output: 20 }
+";
+
+/// Seven requests, of which some share a prefix or a session.
+const TRACE: &str = "\
+arrival_s,input_tokens,output_tokens,prefix_group,prefix_tokens,session
+0.0,1200,100,a,1000,
+0.5,1300,100,a,1000,
+1.0,400,50,,,s
+1.5,1100,20,b,1000,
+3.0,600,50,,,s
+3.2,1250,100,a,1000,
+4.0,900,50,,,s
+";
+
+/// A schedule that starts again for ever.
+const ENDLESS: &str = "\
+arrivals: { schedule: { cycle: true, stages: [{ rate_per_s: 5, duration_s: 10 }] } }
+input: 100
+output: 10
+";
+
 /// A server of the model above, with a flag misspelt.
 const SERVER: &str = "\
 apiVersion: apps/v1
@@ -90,6 +129,16 @@ impl Program {
             ("results/gpu.yaml", "gpu: X9\nn_gpu: 2\n"),
             ("results/cut.json", &RESULTS[..200]),
             ("results/README.md", "# Results\n"),
+            ("workload.yaml", WORKLOAD),
+            ("trace.csv", TRACE),
+            ("empty.csv", "arrival_s,input_tokens,output_tokens\n"),
+            ("corrupt.csv", "arrival_s,input_tokens,output_tokens\n0,100,10\n1,many,10\n2,100,10\n"),
+            ("strict.yaml", "trace: { file: corrupt.csv, strict: true }\n"),
+            ("endless.yaml", ENDLESS),
+            (
+                "standing.yaml",
+                "requests: 9\narrivals: { schedule: { cycle: true, stages: [{ burst: 5 }] } }\ninput: 9\noutput: 9\n",
+            ),
             ("deploy/server.yaml", SERVER),
             ("deploy/router.values.yaml", "router: {modelServers: {matchLabels: {llm-d.ai/guide: twos}}}\n"),
         ] {
@@ -541,6 +590,30 @@ fn simulations_that_cannot_be_made() {
         "simulate_does_not_fit",
         "simulate Qwen/Qwen3-32B --gpu L4 --offline --input-len 1000 --output-len 100 --rate 1"
     );
+}
+
+#[test]
+fn workloads_and_traces_are_simulated() {
+    let qwen = "simulate Qwen/Qwen3-32B --gpu H100 --offline --engine vllm@0.19.1 --tp 2";
+    snapshot!("simulate_workload", &format!("{qwen} --workload workload.yaml --replicas 2"));
+    snapshot!("simulate_trace", &format!("{qwen} --workload trace.csv"));
+    snapshot!("simulate_corrupt_trace", &format!("{qwen} --workload corrupt.csv"));
+    snapshot!("simulate_strict_trace", &format!("{qwen} --workload strict.yaml"));
+    snapshot!("simulate_empty_trace", &format!("{qwen} --workload empty.csv"));
+    snapshot!("simulate_endless_schedule", &format!("{qwen} --workload endless.yaml"));
+    snapshot!("simulate_schedule_without_time", &format!("{qwen} --workload standing.yaml"));
+}
+
+#[test]
+fn replicas_start_and_fail() {
+    let qwen =
+        "simulate Qwen/Qwen3-32B --gpu H100 --offline --engine vllm@0.19.1 --input-len 1000 --output-len 100 --tp 2";
+    let two = format!("{qwen} --rate 8 --requests 400 --replicas 2 --router least-requests");
+    snapshot!("simulate_failure", &format!("{two} --fail engine-0@20:10 --fail 1@45"));
+    snapshot!("simulate_start", &format!("{two} --start engine-1@25"));
+    snapshot!("simulate_nobody_answers", &format!("{two} --start 0@900 --start 1@900"));
+    snapshot!("simulate_no_such_replica", &format!("{two} --fail engine-2@20"));
+    snapshot!("simulate_no_such_time", &format!("{two} --fail engine-1"));
 }
 
 #[test]

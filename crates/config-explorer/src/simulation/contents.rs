@@ -158,6 +158,8 @@ struct Groups {
     first_text: u32,
     /// Sums of the shares of the groups, for [`Popularity::Zipf`].
     cumulated: Vec<f64>,
+    /// The prompts, or groups, in their order, for [`Popularity::Shuffled`].
+    order: Vec<u32>,
     group: Draws,
     prompt: Draws,
 }
@@ -182,8 +184,13 @@ impl Groups {
             }
             cumulated.iter_mut().for_each(|share| *share /= sum);
         }
-        let [group, prompt] = [Purpose::PrefixGroup, Purpose::Prompt].map(|purpose| Draws::new(seed, purpose));
-        Self { prefix, first_text, cumulated, group, prompt }
+        let [group, mut prompt] = [Purpose::PrefixGroup, Purpose::Prompt].map(|purpose| Draws::new(seed, purpose));
+        let mut order = Vec::new();
+        if prefix.popularity == Popularity::Shuffled {
+            order = (0..prefix.groups * prefix.prompts_per_group.unwrap_or(1)).collect();
+            order.sort_by_cached_key(|&at| prompt.uniforms(u64::from(at))[0].to_bits());
+        }
+        Self { prefix, first_text, cumulated, order, group, prompt }
     }
 
     /// Group of a session and, where prompts repeat, the number of its prompt.
@@ -194,6 +201,10 @@ impl Groups {
             Popularity::Uniform if groups == 1 => 0,
             Popularity::Uniform => below(self.group.uniforms(u64::from(id))[0], groups),
             Popularity::InTurn => id % groups,
+            Popularity::Shuffled => {
+                let at = self.order[id as usize % self.order.len()];
+                return (at / prompts_per_group.unwrap_or(1), prompts_per_group.map(|_| at));
+            }
             Popularity::Zipf { .. } => {
                 let part = self.group.uniforms(u64::from(id))[0];
                 (self.cumulated.partition_point(|&share| share < part) as u32).min(groups - 1)
@@ -415,6 +426,20 @@ mod tests {
     }
 
     #[test]
+    fn a_round_of_shuffled_prompts_holds_each_once() {
+        for prompts_per_group in [None, Some(3)] {
+            let prefix = Prefix { tokens: 9, groups: 40, prompts_per_group, popularity: Popularity::Shuffled };
+            let mut groups = Groups::new(prefix, 10, 1);
+            let prompts = 40 * prompts_per_group.unwrap_or(1);
+            let order: Vec<_> = (0..2 * prompts).map(|id| groups.of(id)).collect();
+            let (first, second) = order.split_at(prompts as usize);
+            assert_eq!(first, second);
+            assert!(!first.is_sorted());
+            assert_eq!(first.iter().collect::<std::collections::BTreeSet<_>>().len(), first.len());
+        }
+    }
+
+    #[test]
     fn popular_groups_come_more_often() {
         let counts = |popularity| {
             let prefix = Prefix { tokens: 9, groups: 4, prompts_per_group: Some(2), popularity };
@@ -428,6 +453,7 @@ mod tests {
             counts
         };
         assert_eq!(counts(Popularity::InTurn), [3000; 4]);
+        assert_eq!(counts(Popularity::Shuffled), [3000; 4]);
         assert!(counts(Popularity::Uniform).iter().all(|count| (2800..3200).contains(count)));
         // 1, 1/2, 1/3, 1/4 of 25/12.
         let expected = [5760, 2880, 1920, 1440];

@@ -1,5 +1,6 @@
 //! A deployment as users describe it, simulated: pools of planned engines behind a router.
 
+use super::changes::ReplicaTime;
 use super::cluster::{
     Cluster, DataParallel, EngineGroup, EngineRole, FrontEnd, KvTransfer, Routing, SimulationOptions, simulate,
 };
@@ -30,6 +31,17 @@ pub struct SimulatedPool {
     pub replicas: u32,
 }
 
+impl SimulatedPool {
+    /// What its replicas are named after.
+    pub(super) fn name(&self) -> &'static str {
+        match self.role {
+            EngineRole::Both => "engine",
+            EngineRole::Prefill => "prefill",
+            EngineRole::Decode => "decode",
+        }
+    }
+}
+
 /// Pools of engines, and how requests find them.
 #[derive(Debug, Clone)]
 pub struct SimulatedDeployment {
@@ -42,17 +54,21 @@ pub struct SimulatedDeployment {
 }
 
 /// How to simulate a deployment.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeploymentOptions {
     /// Every step touches every request. The outcome is the same, only later.
     pub exact: bool,
     /// Every step takes this many times as long: 1, or what an interval is explored with.
     pub step_factor: f64,
+    /// When replicas start that are not there from the beginning.
+    pub starts: Vec<ReplicaTime>,
+    /// When replicas fail, and for how long.
+    pub failures: Vec<ReplicaTime>,
 }
 
 impl Default for DeploymentOptions {
     fn default() -> Self {
-        Self { exact: false, step_factor: 1.0 }
+        Self { exact: false, step_factor: 1.0, starts: Vec::new(), failures: Vec::new() }
     }
 }
 
@@ -60,17 +76,15 @@ impl SimulatedDeployment {
     /// What the clients see, their own time included.
     ///
     /// # Errors
-    /// Those of [`simulate`].
+    /// Those of [`simulate`], and for options that name no replica.
+    #[expect(clippy::needless_pass_by_value, reason = "options are made where they are given")]
     pub fn simulate(&self, traffic: &Traffic, options: DeploymentOptions) -> Result<Outcome> {
-        let groups = self.pools.iter().map(|pool| {
+        let groups = self.pools.iter().zip(self.lives(&options)?).map(|(pool, (starts_s, failures))| {
             let timer = ModelledSteps { step: &pool.step, factor: options.step_factor };
-            let name = match pool.role {
-                EngineRole::Both => "engine",
-                EngineRole::Prefill => "prefill",
-                EngineRole::Decode => "decode",
-            };
             EngineGroup {
-                name: name.to_owned(),
+                name: pool.name().to_owned(),
+                starts_s,
+                failures,
                 role: pool.role,
                 replicas: pool.replicas,
                 data_parallel: DataParallel { ranks: pool.engine.ranks, lockstep: pool.engine.lockstep },
@@ -84,7 +98,7 @@ impl SimulatedDeployment {
         if let (Some(first), Some(last)) = (self.pools.first(), self.pools.last()) {
             // The timeline adds up all engines; streams are open where tokens are generated.
             let streams = outcome.mean_over_time(|interval| interval.running) / f64::from(last.replicas.max(1));
-            outcome.finished.add_client_time(&first.step, streams);
+            outcome.finished.add_client_time(&first.step, if outcome.is_open { 0.0 } else { streams });
         }
         Ok(outcome)
     }

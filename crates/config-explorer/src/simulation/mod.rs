@@ -10,11 +10,13 @@
 //!   chance comes from.
 //! - [`router`]: llm-d's router, request by request, from a real `EndpointPickerConfig`.
 //! - `cluster`: engines and their clocks behind a router; one engine is a cluster of one.
-//! - `setup`, `deployment`: engines from a memory plan and modelled step times, and pools of them.
+//! - `setup`, `deployment`: engines from a memory plan and modelled step times, and pools of them; `changes`: when some of
+//!   them start late or fail.
 //! - `outcome`, `histogram`, `timeline`: what is written down; `prediction`, `objectives`, `report`, `requests_file`: what
 //!   is made of it. `max_rate`: the highest rate that meets objectives.
 
 mod arrivals;
+mod changes;
 mod cluster;
 mod contents;
 mod deployment;
@@ -36,6 +38,7 @@ mod summary;
 mod timeline;
 mod traffic;
 
+pub use changes::{Phase, ReplicaTime};
 pub use cluster::{
     Cluster, DataParallel, EngineGroup, EngineRole, Failure, FrontEnd, KvTransfer, Routing, SimulationOptions,
     StepTimer, simulate,

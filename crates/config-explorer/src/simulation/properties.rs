@@ -59,8 +59,12 @@ fn arrivals() -> impl Strategy<Value = Arrivals> {
 }
 
 pub(super) fn traffic() -> impl Strategy<Value = Traffic> {
-    let popularity =
-        prop::sample::select(vec![Popularity::Uniform, Popularity::InTurn, Popularity::Zipf { exponent: 1.2 }]);
+    let popularity = prop::sample::select(vec![
+        Popularity::Uniform,
+        Popularity::InTurn,
+        Popularity::Shuffled,
+        Popularity::Zipf { exponent: 1.2 },
+    ]);
     let prefix = (1u32..50, 1u32..4, prop::option::of(1u32..4), popularity).prop_map(
         |(tokens, groups, prompts_per_group, popularity)| Prefix { tokens, groups, prompts_per_group, popularity },
     );
@@ -134,7 +138,7 @@ proptest! {
         front_end in prop_oneof![Just(FrontEnd::default()), Just(FrontEnd { request_us: 300.0, prompt_token_us: 2.0 })],
     ) {
         let fast = run(&config, version, &traffic, SimulationOptions { front_end, ..SimulationOptions::default() });
-        prop_assert_eq!(&fast, &run(&config, version, &traffic, SimulationOptions { front_end, exact: true, retry: false }));
+        prop_assert_eq!(&fast, &run(&config, version, &traffic, SimulationOptions { front_end, exact: true, ..SimulationOptions::default() }));
         prop_assert_eq!(&fast, &run(&config, version, &traffic, SimulationOptions { front_end, ..SimulationOptions::default() }));
         prop_assert_eq!(Some(sent(&fast).len() as u32 + fast.rejected.total()), traffic.workload.requests, "INV-1");
         let tokens: f64 = fast.timeline.iter().map(|i| i.output_tokens_per_s * i.length_s).sum();

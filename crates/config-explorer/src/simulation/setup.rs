@@ -154,7 +154,9 @@ pub fn kv_transfer(prefill: &Role<'_>) -> KvTransfer {
 
 impl FinishedRequests {
     /// Adds the time of every request outside of the engine, which benchmark clients measure and no other request waits
-    /// for (connections, tokens into text): its tokens come later by that. `streams` are open at a time.
+    /// for (connections, tokens into text): its tokens come later by that. `streams` are open at a time in a closed loop,
+    /// where a request is sent when a step's tokens are handed out, and those of all others are handled first. Arrivals of
+    /// an open load are not tied to steps, and measured ones do not show it (`docs/simulation.md`): there, 0.
     pub fn add_client_time(&mut self, step: &StepTimes, streams: f64) {
         let (fixed_us, token_us, stream_us) = step.request_us;
         for (at, &input) in self.input_tokens.iter().enumerate() {

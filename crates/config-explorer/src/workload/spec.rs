@@ -169,6 +169,8 @@ pub enum Popularity {
     Uniform,
     /// One after the other, and so the prompts of each.
     InTurn,
+    /// All prompts (where none repeat: all groups) once by chance, and then again in the same order.
+    Shuffled,
     /// The nth as often as n to the power of minus the exponent.
     Zipf {
         /// At least 0, where all come equally often.
@@ -369,6 +371,9 @@ impl Contents {
                 class.field("prefix.prompts_per_group"),
                 "must be at least 1 and, of all groups, at most 2^28",
             );
+        }
+        if prefix.popularity == Popularity::Shuffled && prompts.is_some_and(|prompts| prompts > 1 << 24) {
+            return refuse(class.field("prefix.popularity"), "at most 2^24 prompts can be shuffled");
         }
         match prefix.popularity {
             Popularity::Zipf { exponent } if !(0.0..=100.0).contains(&exponent) => {

@@ -6,6 +6,7 @@ mod checkpoints;
 mod explore;
 mod golden;
 mod kv;
+mod ladders;
 mod latency;
 mod latency_prototype;
 mod manifest;

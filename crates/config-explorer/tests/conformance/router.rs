@@ -87,7 +87,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The configurations in a file: each from its `apiVersion` to where the text is indented less.
-fn configs_in(text: &str) -> Vec<String> {
+pub(crate) fn configs_in(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let indent = |line: &str| line.len() - line.trim_start().len();
     let starts = (1..lines.len()).filter(|&at| lines[at].trim() == "kind: EndpointPickerConfig").map(|at| at - 1);

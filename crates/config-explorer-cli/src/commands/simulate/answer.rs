@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use config_explorer::serving::{self, Load, Prediction, Statistics};
-use config_explorer::simulation::{Interval, MaxRate, Outcome, printed_statistics};
+use config_explorer::simulation::{Interval, MaxRate, Outcome, Phase, printed_statistics};
 use config_explorer::workload::Objectives;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -73,6 +73,9 @@ pub(crate) struct OneSimulation {
     /// Each engine, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     engines: Vec<EngineLine>,
+    /// What the clients see from one start, failure or recovery of a replica to the next.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    phases: Vec<PhaseLine>,
     /// All engines over time.
     timeline: Vec<IntervalLine>,
 }
@@ -84,8 +87,25 @@ pub(crate) struct Requests {
     pub(super) sent: u32,
     /// Answered.
     finished: u32,
-    /// Refused: too long, or shed by the router.
+    /// Refused: too long, shed by the router, or no engine was there.
     rejected: u32,
+    /// Lost with their engine.
+    failed: u32,
+}
+
+/// A part of the run, from a change of its engines to the next one.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PhaseLine {
+    /// Its start.
+    start_s: f64,
+    /// What happens then.
+    change: String,
+    /// Requests sent in it that were answered.
+    requests: usize,
+    /// Their time to first token.
+    ttft_ms: Option<Statistics>,
+    /// Their time from sending to the last token.
+    e2e_ms: Option<Statistics>,
 }
 
 /// One objective.
@@ -173,6 +193,7 @@ impl OneSimulation {
         prediction: Prediction,
         outcome: &Outcome,
         objectives: Option<&Objectives>,
+        phases: &[Phase],
     ) -> Self {
         let (concurrency, rate_per_s) = match traffic.load {
             Load::Closed { clients, .. } => (Some(clients), None),
@@ -201,6 +222,13 @@ impl OneSimulation {
             batch_size_mean: Interval::mean(&engine.timeline, |interval| interval.running),
             kv_cache: Interval::mean(&engine.timeline, |interval| interval.kv_cache),
         };
+        let phase = |phase: &Phase| PhaseLine {
+            start_s: phase.start_s,
+            change: phase.change.clone(),
+            requests: phase.requests,
+            ttft_ms: printed_statistics(&phase.ttft_ms),
+            e2e_ms: printed_statistics(&phase.e2e_ms),
+        };
         Self {
             target,
             kind: KIND,
@@ -213,12 +241,18 @@ impl OneSimulation {
             },
             prediction,
             queueing_ms: printed_statistics(&outcome.finished.queueing_ms()),
-            requests: Requests { sent, finished: outcome.finished.len() as u32, rejected: outcome.rejected.total() },
+            requests: Requests {
+                sent,
+                finished: outcome.finished.len() as u32,
+                rejected: outcome.rejected.total(),
+                failed: outcome.failed,
+            },
             duration_s: outcome.duration_s,
             steps: outcome.steps,
             objectives: objective_lines.collect(),
             goodput,
             engines: if outcome.engines.len() > 1 { outcome.engines.iter().map(engine).collect() } else { Vec::new() },
+            phases: phases.iter().map(phase).collect(),
             timeline: outcome.coarse_timeline(INTERVALS).into_iter().map(interval).collect(),
         }
     }
@@ -249,6 +283,20 @@ impl OneSimulation {
         line("output_tokens_per_s", vec![throughput.output_tokens_per_s], Some(interval_80.output_tokens_per_s));
         line("total_tokens_per_s", vec![throughput.total_tokens_per_s], None);
         line("output_tokens_per_s_per_gpu", vec![throughput.output_tokens_per_s_per_gpu], None);
+        table
+    }
+
+    fn phase_table(&self) -> Table {
+        let columns = ["from_s", "change", "requests", "ttft_p50_ms", "ttft_p99_ms", "e2e_p50_ms", "e2e_p99_ms"];
+        let mut table = Table::new(columns);
+        for phase in &self.phases {
+            let cells = |statistics: Option<Statistics>| {
+                statistics.map_or_else(Default::default, |Statistics { p50, p99, .. }| [number(p50), number(p99)])
+            };
+            let ([ttft_p50, ttft_p99], [e2e_p50, e2e_p99]) = (cells(phase.ttft_ms), cells(phase.e2e_ms));
+            let (change, requests) = (phase.change.clone(), phase.requests.to_string());
+            table.push([number(phase.start_s), change, requests, ttft_p50, ttft_p99, e2e_p50, e2e_p99]);
+        }
         table
     }
 
@@ -289,6 +337,9 @@ impl OneSimulation {
         if self.requests.rejected > 0 {
             let _ = writeln!(text, "{} requests were refused.", grouped(self.requests.rejected.into()));
         }
+        if self.requests.failed > 0 {
+            let _ = writeln!(text, "{} requests were lost with their engine.", grouped(self.requests.failed.into()));
+        }
         for ObjectiveLine { objective, value, met } in &self.objectives {
             let value = value.map_or_else(|| "nothing".to_owned(), number);
             let _ = writeln!(text, "{objective}: {}, it is {value}.", if *met { "met" } else { "missed" });
@@ -312,6 +363,10 @@ impl OneSimulation {
                 ]);
             }
             let _ = writeln!(text, "\n{}", table.draw());
+        }
+        if !self.phases.is_empty() {
+            let gap = if self.engines.is_empty() { "\n" } else { "" };
+            let _ = writeln!(text, "{gap}{}", self.phase_table().draw());
         }
         let _ = writeln!(text, "80 % intervals: {}.", prediction.interval_basis);
         for warning in &prediction.warnings {

@@ -14,8 +14,8 @@ use config_explorer::memory::PlanRequest;
 use config_explorer::serving;
 use config_explorer::simulation::router::{LoadOptions, RouterConfig};
 use config_explorer::simulation::{
-    DeploymentOptions, EngineRole, Outcome, PlannedEngine, Routing, SimulatedDeployment, SimulatedPool, Traffic,
-    find_max_rate, kv_transfer, simulated,
+    DeploymentOptions, EngineRole, Outcome, PlannedEngine, ReplicaTime, Routing, SimulatedDeployment, SimulatedPool,
+    Traffic, find_max_rate, kv_transfer, simulated,
 };
 use config_explorer::workload::Objectives;
 
@@ -60,6 +60,9 @@ pub(crate) struct Arguments {
     exact: bool,
 
     #[command(flatten)]
+    changes: ChangeArgs,
+
+    #[command(flatten)]
     outputs: OutputArgs,
 
     /// Latency coefficients that `calibrate` wrote, instead of the built-in ones.
@@ -70,7 +73,30 @@ pub(crate) struct Arguments {
     target: TargetArgs,
 }
 
+/// Replicas that start late or fail.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Deployment")]
+struct ChangeArgs {
+    /// A replica fails so many seconds after the start, and takes requests again after so many more, or never. Named as
+    /// in the answer (engine-3, decode-0), or by its number. May be repeated.
+    #[arg(long, value_name = "REPLICA@SECONDS[:SECONDS]", conflicts_with = "find_max_rate")]
+    fail: Vec<ReplicaTime>,
+
+    /// A replica takes requests only from then on. May be repeated.
+    #[arg(long, value_name = "REPLICA@SECONDS", conflicts_with = "find_max_rate")]
+    start: Vec<ReplicaTime>,
+}
+
 impl Arguments {
+    fn options(&self) -> DeploymentOptions {
+        DeploymentOptions {
+            exact: self.exact,
+            starts: self.changes.start.clone(),
+            failures: self.changes.fail.clone(),
+            ..DeploymentOptions::default()
+        }
+    }
+
     fn routing(&self, pools: usize, replicas: u32) -> anyhow::Result<(Routing, Option<String>)> {
         let strict = LoadOptions { strict: self.strict, ..LoadOptions::default() };
         let load = |text: &str, place: &str| RouterConfig::load(text, &strict, place).map(Box::new);
@@ -189,9 +215,11 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
 
     let outcome = case.simulate(&load.traffic)?;
     if outcome.finished.is_empty() {
+        let (sent, failed) = (load::sent(&outcome), outcome.failed);
+        let (long, unavailable) = (outcome.rejected.too_long, outcome.rejected.unavailable);
         anyhow::bail!(
-            "no request was answered: all {} were refused as longer than the engine takes",
-            load::sent(&outcome)
+            "no request was answered: of {sent}, {long} were refused as longer than the engine takes, {unavailable} found no \
+             engine, and {failed} were lost with theirs"
         );
     }
     let answer = case.answer(target_line, &load.traffic, &outcome, warnings)?;
@@ -210,8 +238,7 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn simulate(&self, traffic: &Traffic) -> config_explorer::Result<Outcome> {
-        let options = DeploymentOptions { exact: self.arguments.exact, ..DeploymentOptions::default() };
-        self.deployment.simulate(traffic, options)
+        self.deployment.simulate(traffic, self.arguments.options())
     }
 
     /// The most that the steady state serves, requests per second.
@@ -234,10 +261,14 @@ impl Case<'_> {
         let estimate = serving::estimate(&self.sized.deployment()?, &steady_traffic)?;
         let gpus = f64::from(self.deployment.gpus());
         let mut prediction = simulated(estimate, outcome, gpus, self.calibration);
-        self.deployment.widen(&mut prediction, traffic, self.capacity()?)?;
+        let options = self.arguments.options();
+        if options.starts.is_empty() && options.failures.is_empty() {
+            self.deployment.widen(&mut prediction, traffic, self.capacity()?)?;
+        }
+        let phases = self.deployment.phases(&options, outcome)?;
         prediction.warnings.extend(warnings);
         prediction.warnings.extend(self.load.notes.iter().cloned());
         let objectives = self.arguments.slo.as_ref().or(self.load.objectives());
-        Ok(OneSimulation::new(target, &steady_traffic, prediction, outcome, objectives))
+        Ok(OneSimulation::new(target, &steady_traffic, prediction, outcome, objectives, &phases))
     }
 }

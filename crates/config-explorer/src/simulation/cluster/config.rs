@@ -58,8 +58,8 @@ pub struct EngineGroup<T> {
     pub data_parallel: DataParallel,
     /// Labels of the pods, which the router reads. The role's label is added unless it is here.
     pub labels: BTreeMap<String, String>,
-    /// Seconds after the start from which the engines take requests.
-    pub start_up_s: f64,
+    /// Seconds after the start from which each replica takes requests; those beyond the list do from the start.
+    pub starts_s: Vec<f64>,
     /// When replicas fail.
     pub failures: Vec<Failure>,
 }
@@ -76,7 +76,7 @@ impl<T> EngineGroup<T> {
             replicas: 1,
             data_parallel: DataParallel::default(),
             labels: BTreeMap::new(),
-            start_up_s: 0.0,
+            starts_s: Vec::new(),
             failures: Vec::new(),
         }
     }
@@ -179,7 +179,7 @@ pub struct FrontEnd {
 }
 
 /// How to simulate.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SimulationOptions {
     /// What stands before every engine.
     pub front_end: FrontEnd,
@@ -187,4 +187,12 @@ pub struct SimulationOptions {
     pub retry: bool,
     /// Every step touches every request. The outcome is the same, only later.
     pub exact: bool,
+    /// Seconds that an engine holds the blocks of a prompt that nobody comes for (`VLLM_NIXL_ABORT_REQUEST_TIMEOUT`).
+    pub hold_s: f64,
+}
+
+impl Default for SimulationOptions {
+    fn default() -> Self {
+        Self { front_end: FrontEnd::default(), retry: false, exact: false, hold_s: 480.0 }
+    }
 }

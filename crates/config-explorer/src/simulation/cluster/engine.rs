@@ -25,6 +25,8 @@ pub(super) enum Message {
     Loaded(RequestId),
     /// The blocks of a finished request need not be held any more.
     Release(RequestId),
+    /// There is nothing to load for a request: its prompt is to be computed.
+    Recompute(RequestId),
     /// The client of a request has gone, or the transfer of its KV has failed.
     Abort(RequestId),
 }
@@ -66,6 +68,8 @@ struct Rank {
     reported: State,
     /// Time of the last output with tokens, ns.
     last_output: u64,
+    /// Preemptions since the last token or message, and the time of that, ns.
+    futile: (u32, u64),
 }
 
 impl Rank {
@@ -82,6 +86,7 @@ impl Rank {
             inbox: Vec::new(),
             reported: State::default(),
             last_output: 0,
+            futile: (0, 0),
         })
     }
 
@@ -96,6 +101,19 @@ impl Rank {
     /// Nobody holds a block: not those that run, load, have loaded or are held for others.
     fn is_empty(&self) -> bool {
         self.scheduler.num_free_blocks() == self.scheduler.config().num_gpu_blocks - 1
+    }
+
+    /// What does not add a request.
+    fn obey(&mut self, message: Message) {
+        match message {
+            Message::Add { .. } => {}
+            Message::Loaded(id) => self.scheduler.finish_load(id),
+            Message::Release(id) => self.scheduler.release(id),
+            Message::Recompute(id) => self.scheduler.lose_remote(id),
+            Message::Abort(id) => {
+                self.scheduler.abort(id);
+            }
+        }
     }
 
     fn has_requests(&self) -> bool {
@@ -135,7 +153,12 @@ pub(super) struct Context<'a, T> {
     pub(super) gateway: &'a mut Gateway,
     /// The first moment at which anything could touch the engine.
     pub(super) horizon: u64,
+    /// How long blocks are held that nobody comes for, ns.
+    pub(super) hold_ns: u64,
 }
+
+/// Preemptions without a token that are no coincidence.
+const FUTILE: u32 = 1000;
 
 impl Engine {
     pub(super) fn new(
@@ -254,8 +277,12 @@ impl Engine {
 
     /// The simulation ends.
     pub(super) fn close(&mut self, now: u64) {
-        debug_assert!(self.ranks.iter().all(|rank| !rank.has_requests()), "INV-1: an engine holds requests at the end");
         self.advance(now.max(self.now));
+        // It may have been told of the end of the last request during a step.
+        for rank in &mut self.ranks {
+            std::mem::take(&mut rank.inbox).into_iter().for_each(|message| rank.obey(message));
+        }
+        debug_assert!(self.ranks.iter().all(|rank| !rank.has_requests()), "INV-1: an engine holds requests at the end");
     }
 
     /// Takes the oldest output, which is due, if the engine waits for one.
@@ -293,6 +320,9 @@ impl Engine {
 
     fn deliver(&mut self, at: usize, requests: &Requests, output: &StepOutput, told: &mut Vec<Told>, index: u32) {
         let (now, rank) = (self.now, &mut self.ranks[at]);
+        if output.num_tokens > 0 {
+            rank.futile = (0, now);
+        }
         // A token that is sampled for another engine is nobody's.
         let mut tokens = output.num_tokens;
         for &id in &output.first_tokens {
@@ -359,6 +389,9 @@ impl Engine {
 
     fn take_in(&mut self, at: usize, index: u32, requests: &mut Requests) -> Result<()> {
         let rank = &mut self.ranks[at];
+        if !rank.inbox.is_empty() {
+            rank.futile = (0, self.now);
+        }
         for message in std::mem::take(&mut rank.inbox) {
             match message {
                 Message::Add { live, serial } if requests.is_current(live, serial) => {
@@ -384,16 +417,7 @@ impl Engine {
                         rank.lives[id as usize] = live;
                     }
                 }
-                Message::Add { .. } => {}
-                Message::Loaded(id) => {
-                    rank.scheduler.finish_load(id);
-                }
-                Message::Release(id) => {
-                    rank.scheduler.release(id);
-                }
-                Message::Abort(id) => {
-                    rank.scheduler.abort(id);
-                }
+                message => rank.obey(message),
             }
         }
         Ok(())
@@ -446,7 +470,7 @@ impl Engine {
                 // Else it is not said before somebody could ask; then the core is back.
                 rank.reported = state;
             }
-            (*now, rank.last_output) = (due, due);
+            (*now, rank.last_output, rank.futile) = (due, due, (0, due));
             taken += 1;
         }
         spare.push(batch);
@@ -475,6 +499,7 @@ impl Engine {
                 num_idle += 1;
             }
             preempts |= !batch.preempted.is_empty();
+            rank.futile.0 += batch.preempted.len() as u32;
             rank.flights.push_back(batch);
         }
         if num_idle == self.ranks.len() {
@@ -492,7 +517,7 @@ impl Engine {
             self.steps += 1;
         }
         if preempts {
-            self.check_room(context.requests)?;
+            self.check_room(context.requests, context.hold_ns)?;
         }
         let queued = self.ends.len();
         let waits = |rank: &Rank| rank.flights.back().is_none_or(|last| rank.scheduler.processes_next(queued, last));
@@ -521,11 +546,15 @@ impl Engine {
         Ok(!preempts)
     }
 
-    /// A request that alone is preempted for want of blocks can never go on.
-    fn check_room(&self, requests: &Requests) -> Result<()> {
+    /// A request that alone is preempted for want of blocks can never go on. Nor can those that only preempt each other,
+    /// or themselves, while nothing is held for other engines any more.
+    fn check_room(&self, requests: &Requests, hold_ns: u64) -> Result<()> {
         for rank in &self.ranks {
             let alone = rank.is_empty() && rank.scheduler.running().len() == 0;
-            if let Some(&id) = rank.flights.back().and_then(|batch| batch.preempted.last()).filter(|_| alone) {
+            let (preemptions, since) = rank.futile;
+            let futile = preemptions > FUTILE && self.now - since > hold_ns && !rank.scheduler.loads();
+            let stuck = alone || futile;
+            if let Some(&id) = rank.flights.back().and_then(|batch| batch.preempted.last()).filter(|_| stuck) {
                 return Err(does_not_fit(rank, id, requests));
             }
         }

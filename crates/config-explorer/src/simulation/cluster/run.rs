@@ -24,15 +24,13 @@ const SCRAPE_NS: u64 = 50_000_000;
 const SCRAPES_OF_RANKS: u64 = 2;
 /// Time between two looks of flow control at its queues, ns.
 const POLL_NS: u64 = 1_000_000;
-/// How long an engine holds blocks that nobody comes for, ns (`VLLM_NIXL_ABORT_REQUEST_TIMEOUT`).
-const HOLD_NS: u64 = 480_000_000_000;
 
 /// Simulates a cluster until every request has its answer or its refusal.
 ///
 /// # Errors
 /// [`Error::InvalidSetting`] for a cluster without engines, settings that cannot run, traffic that cannot be drawn from,
-/// a router's configuration that does not fit the engines, and for a request that an engine takes but can never finish
-/// because its blocks do not fit in the cache (vLLM would wait for ever). Speculative decoding and pipeline stages are
+/// a router's configuration that does not fit the engines, and for requests that an engine takes but can never finish
+/// because their blocks do not fit in the cache (vLLM would go on for ever). Speculative decoding and pipeline stages are
 /// refused: nothing here accepts drafts or times stages.
 pub fn simulate<T: StepTimer>(cluster: Cluster<T>, traffic: &Traffic, options: &SimulationOptions) -> Result<Outcome> {
     Simulation::new(cluster, traffic, options)?.run()
@@ -67,7 +65,9 @@ enum Event {
     Deliver(LiveId, u32),
     /// The KV of a request has arrived.
     Loaded(LiveId, u32),
-    /// Blocks that nobody came for are given back: engine, its epoch, rank, request.
+    /// Nobody has come for the prompt's blocks of a request: they are given back.
+    Expire(LiveId, u32),
+    /// The same where the request has ended: engine, its epoch, rank, request.
     Release(u32, u32, u32, u32),
     /// Flow control looks at its queues.
     Poll,
@@ -131,8 +131,8 @@ fn check<T>(cluster: &Cluster<T>) -> Result<()> {
         if group.data_parallel.ranks == 0 {
             return refuse("data_parallel", "an engine has at least one rank");
         }
-        if !is_time(group.start_up_s) {
-            return refuse("start_up_s", "must be at least 0 and below 10^9 seconds");
+        if !group.starts_s.iter().all(|&start| is_time(start)) {
+            return refuse("starts_s", "must be at least 0 and below 10^9 seconds");
         }
         for failure in &group.failures {
             let ordered = failure.up_s > failure.down_s && (is_time(failure.up_s) || failure.up_s == f64::INFINITY);
@@ -192,6 +192,9 @@ fn block_size<T>(cluster: &Cluster<T>) -> Result<u32> {
 impl<T: StepTimer> Simulation<T> {
     fn new(mut cluster: Cluster<T>, traffic: &Traffic, options: &SimulationOptions) -> Result<Self> {
         check(&cluster)?;
+        if !is_time(options.hold_s) {
+            return refuse("hold_s", "must be at least 0 and below 10^9 seconds");
+        }
         let (mut endpoints, mut roles, mut replicas) = (Vec::new(), Vec::new(), Vec::new());
         let mut cores = 0;
         for (at, group) in cluster.groups.iter_mut().enumerate() {
@@ -286,8 +289,9 @@ impl<T: StepTimer> Simulation<T> {
     fn plan_lives(&mut self) {
         let mut first = 0;
         for at in 0..self.groups.len() {
-            let (replicas, start_up) = (self.groups[at].replicas, ns(self.groups[at].start_up_s));
-            for replica in first..first + replicas {
+            let replicas = self.groups[at].replicas;
+            for (replica, start_s) in (first..first + replicas).zip(self.groups[at].starts_s.clone()) {
+                let start_up = ns(start_s);
                 if start_up > 0 {
                     self.replicas[replica as usize].is_up = false;
                     self.gateway.set_known(replica, false);
@@ -346,27 +350,31 @@ impl<T: StepTimer> Simulation<T> {
         Ok(self.outcome())
     }
 
-    /// When something happens next; `None` when every request has ended.
+    /// When something happens next; `None` when every request has ended, or none ever will.
     fn next_time(&self) -> Option<u64> {
         let next_sent = self.source.next_time();
         if self.requests.len() == 0 && next_sent.is_none() {
             return None;
         }
-        let mut next = self.next_touch();
-        if let Some(&Reverse((due, _))) = self.due.peek() {
-            next = next.min(due);
-        }
-        (next < u64::MAX).then_some(next)
+        let due = self.due.peek().map_or(u64::MAX, |due| due.0.0);
+        // A scrape moves nobody: where only scrapes are left, whoever waits does so for ever.
+        let moves = self.next_cause().min(due) < u64::MAX;
+        moves.then(|| self.next_touch().min(due))
     }
 
     /// When something happens next that no engine decides.
     fn next_touch(&self) -> u64 {
+        // Metrics of engines that do nothing do not change.
+        let scrape = if self.requests.len() > 0 { self.next_scrape } else { u64::MAX };
+        self.next_cause().min(scrape)
+    }
+
+    /// The same without scrapes.
+    fn next_cause(&self) -> u64 {
         let sent = self.source.next_time().unwrap_or(u64::MAX);
         let event = self.events.peek().map_or(u64::MAX, |event| event.0.0);
         let left = self.links.as_ref().map_or(u64::MAX, Links::next);
-        // Metrics of engines that do nothing do not change.
-        let scrape = if self.requests.len() > 0 { self.next_scrape } else { u64::MAX };
-        sent.min(event).min(left).min(scrape)
+        sent.min(event).min(left)
     }
 
     fn take_outputs(&mut self) -> Result<()> {
@@ -405,6 +413,10 @@ impl<T: StepTimer> Simulation<T> {
             request.stage = Stage::Decode;
             let decode = request.decode;
             self.replicas[request.prefill as usize].prefilled += 1;
+            if finished.held {
+                let expiry = Event::Expire(live, request.serial);
+                self.plan(self.now + ns(self.options.hold_s), expiry);
+            }
             return self.send(live, decode);
         }
         let now = self.now;
@@ -593,7 +605,7 @@ impl<T: StepTimer> Simulation<T> {
         }
         if let Some(Place { engine, rank, id }) = held {
             let epoch = self.engines[engine as usize].epoch;
-            self.plan(self.now + HOLD_NS, Event::Release(engine, epoch, rank, id));
+            self.plan(self.now + ns(self.options.hold_s), Event::Release(engine, epoch, rank, id));
         }
     }
 
@@ -623,6 +635,11 @@ impl<T: StepTimer> Simulation<T> {
             Event::Loaded(live, serial) => {
                 if self.requests.is_current(live, serial) {
                     self.finish_load(live);
+                }
+            }
+            Event::Expire(live, serial) => {
+                if self.requests.is_current(live, serial) && !self.requests[live].is_loading {
+                    self.expire(live);
                 }
             }
             Event::Release(engine, epoch, rank, id) => {
@@ -688,6 +705,18 @@ impl<T: StepTimer> Simulation<T> {
             self.plan(self.now + base, Event::Loaded(live, serial));
         } else {
             self.finish_load(live);
+        }
+    }
+
+    /// The blocks of its prompt are gone before the engine that answers loads them: that one computes the prompt.
+    fn expire(&mut self, live: LiveId) {
+        let request = &mut self.requests[live];
+        let (place, held) = (request.place, request.held.take());
+        if let Some(Place { engine, rank, id }) = held {
+            self.tell(engine, rank, Message::Release(id));
+            if let Some(Place { engine, rank, id }) = place {
+                self.tell(engine, rank, Message::Recompute(id));
+            }
         }
     }
 
@@ -763,7 +792,9 @@ impl<T: StepTimer> Simulation<T> {
             };
             let engine = &mut self.engines[at as usize];
             let timer = &mut self.groups[engine.group].timer;
-            let mut context = Context { timer, requests: &mut self.requests, gateway: &mut self.gateway, horizon };
+            let hold_ns = ns(self.options.hold_s);
+            let mut context =
+                Context { timer, requests: &mut self.requests, gateway: &mut self.gateway, horizon, hold_ns };
             engine.schedule(self.now, at, &mut context, &mut scheduled)?;
             if engine.due < u64::MAX {
                 self.due.push(Reverse((engine.due, at)));

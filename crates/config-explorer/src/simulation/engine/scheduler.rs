@@ -167,6 +167,15 @@ impl Scheduler {
         }
     }
 
+    /// The blocks that a waiting request was to load are gone: it computes its prompt. Nothing changes where it loads
+    /// already, or has loaded.
+    pub fn lose_remote(&mut self, id: RequestId) {
+        if matches!(self.requests[id].status, Status::Waiting | Status::Preempted) {
+            self.refused = None;
+            self.requests.info[id as usize].remote_prefill = false;
+        }
+    }
+
     /// Gives back the blocks that a finished request held for another engine.
     pub fn release(&mut self, id: RequestId) {
         if self.requests[id].status == Status::Finished {
@@ -233,6 +242,11 @@ impl Scheduler {
     /// The request that is looked at first when requests are admitted.
     pub fn first_waiting(&self) -> Option<RequestId> {
         self.head().map(|(id, _)| id)
+    }
+
+    /// Whether a request loads KV.
+    pub fn loads(&self) -> bool {
+        self.blocked.iter().any(|id| self.requests[id].status == Status::Loading)
     }
 
     /// Requests that wait, those that load KV included.

@@ -47,6 +47,7 @@ impl MeasuredRun {
             lengths_sent: LengthsSent::Equal,
             shared_prefix: None,
             routed: false,
+            burstiness: None,
             requests: run.counts.requests.map(|requests| requests as f64),
             load: load(&run.workload.load, run.counts.requests),
             shares_prefixes: shared || prefix.hit_rate.is_some_and(|rate| rate > 0.0) || prefix.description.is_some(),

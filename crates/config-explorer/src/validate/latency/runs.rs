@@ -58,6 +58,9 @@ pub struct MeasuredRun {
     pub routed: bool,
     /// How requests arrived.
     pub load: Option<Load>,
+    /// Shape of the gamma distribution of the gaps of an open load, where `note` tells it
+    /// (`vllm bench serve --burstiness`); 1 is Poisson.
+    pub burstiness: Option<f64>,
     /// `n_requests`: requests of the run.
     pub requests: Option<f64>,
     /// Prompts share prefixes, to an extent that the row does not tell, and the engine has a prefix cache.
@@ -133,6 +136,10 @@ impl MeasuredRun {
             shared_prefix: shared_prefix(cell("prefix_sharing")),
             routed: cell("layout").starts_with("llm-d"),
             load,
+            burstiness: cell("note")
+                .split_once("burstiness=")
+                .and_then(|(_, rest)| rest.split(';').next()?.trim().parse().ok())
+                .filter(|shape| (1e-5..=1e5).contains(shape)),
             requests,
             shares_prefixes: !matches!(cell("prefix_sharing"), "" | "none")
                 && args.enable_prefix_caching != Some(false),
@@ -222,6 +229,13 @@ mod tests {
         assert_eq!(row.load, Some(Load::Closed { clients: 8.0, requests: Some(80.0) }));
         assert_eq!(row.tpot_mean_ms, Some(5.0));
         assert_eq!(row.args.max_num_seqs.map(std::num::NonZero::get), Some(128));
+    }
+
+    #[test]
+    fn a_note_tells_how_regular_arrivals_are() {
+        let table = "model,gpu,note\nm,H100,burstiness=50.0; 250/250 completed\nm,H100,burstiness=none\nm,H100,\n";
+        let rows = MeasuredRuns::read(table.as_bytes(), "runs.csv").unwrap().rows;
+        assert_eq!(rows.iter().map(|row| row.burstiness).collect::<Vec<_>>(), [Some(50.0), None, None]);
     }
 
     #[test]

@@ -26,21 +26,13 @@ impl MeasuredCase {
     /// # Errors
     /// Those of [`SimulatedDeployment::simulate`], and for lengths that cannot be drawn.
     pub fn simulate(&self, row: &MeasuredRun, calibration: &Calibration) -> Result<serving::Prediction> {
-        let deployment = SimulatedDeployment {
-            pools: vec![SimulatedPool {
-                role: EngineRole::Both,
-                engine: self.planned.clone(),
-                step: StepTimes::compile(&self.engine.configuration(calibration)),
-                replicas: self.replicas,
-            }],
-            // A plain service chooses at random.
-            routing: if row.routed {
-                Routing::Router(Box::new(RouterConfig::load("", &LoadOptions::default(), "the router's default")?))
-            } else {
-                Routing::Random
-            },
-            transfer: None,
+        // A plain service chooses at random.
+        let routing = if row.routed {
+            Routing::Router(Box::new(RouterConfig::load("", &LoadOptions::default(), "the router's default")?))
+        } else {
+            Routing::Random
         };
+        let deployment = self.deployment(routing, calibration);
         let outcome = deployment.simulate(&self.sent(row), DeploymentOptions::default())?;
         if outcome.finished.is_empty() {
             return Err(Error::InvalidSetting {
@@ -50,6 +42,20 @@ impl MeasuredCase {
         }
         let gpus = f64::from(deployment.gpus());
         Ok(simulated(self.predict(calibration)?, &outcome, gpus, calibration))
+    }
+
+    /// The deployment that was measured, ready to be simulated.
+    pub fn deployment(&self, routing: Routing, calibration: &Calibration) -> SimulatedDeployment {
+        SimulatedDeployment {
+            pools: vec![SimulatedPool {
+                role: EngineRole::Both,
+                engine: self.planned.clone(),
+                step: StepTimes::compile(&self.engine.configuration(calibration)),
+                replicas: self.replicas,
+            }],
+            routing,
+            transfer: None,
+        }
     }
 
     /// What the client of the row sent.
@@ -65,7 +71,8 @@ impl MeasuredCase {
             Load::Open { rate_per_s } => {
                 let (least, most) = OPEN_REQUESTS;
                 let requests = row.requests.unwrap_or((rate_per_s * OPEN_S).clamp(least, most));
-                (open(rate_per_s, Gaps::Poisson), whole(requests))
+                let gaps = row.burstiness.map_or(Gaps::Poisson, |shape| Gaps::Gamma { cv: shape.powf(-0.5) });
+                (open(rate_per_s, gaps), whole(requests))
             }
             Load::Burst { requests } => (open(f64::INFINITY, Gaps::Constant), whole(requests)),
         };

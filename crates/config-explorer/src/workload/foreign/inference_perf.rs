@@ -175,7 +175,8 @@ fn convert_prefix(mut prefix: Fields, workload: &mut WorkloadSpec, notes: &mut N
     let output = distribution(&mut prefix, "output_distribution", notes)?.or(output);
     workload.input = Some(question.unwrap_or_else(|| Distribution::fixed(50.0)));
     workload.output = Some(output.unwrap_or_else(|| Distribution::fixed(50.0)));
-    workload.prefix = Some(Prefix { tokens, groups, prompts_per_group: Some(prompts), popularity: Popularity::InTurn });
+    workload.prefix =
+        Some(Prefix { tokens, groups, prompts_per_group: Some(prompts), popularity: Popularity::Shuffled });
     if prefix.take("enable_multi_turn_chat").is_some_and(|value| value == Value::Bool(true)) {
         notes.say("`enable_multi_turn_chat`: here every request stands for itself");
     }
