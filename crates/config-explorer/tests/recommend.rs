@@ -23,11 +23,13 @@ fn ask(gpus: &str, demand: Demand, slo: &str, change: impl FnOnce(&mut Query<'_>
         output_tokens: 300.0,
         prefix_hit_rate: 0.0,
         demand,
+        workload: None,
         objectives: slo.parse().unwrap(),
         rank_by: RankBy::Cost,
         disaggregation: Disaggregation::Auto,
         prices: Prices::built_in(),
         calibration: Calibration::built_in(),
+        simulate: true,
         top: 5,
     };
     change(&mut query);

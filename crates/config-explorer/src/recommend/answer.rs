@@ -81,7 +81,8 @@ pub struct Recommendation {
     pub usd_per_hour: Option<f64>,
     /// Dollars of a million output tokens under this load.
     pub usd_per_million_output_tokens: Option<f64>,
-    /// Requests per second, Poisson arrivals, that it holds within the objectives of latency.
+    /// Requests per second, Poisson arrivals, that it holds within the objectives of latency, in the steady state; at least
+    /// what it was found to hold.
     pub max_rate_within_slo: f64,
     /// What it does under the load.
     pub predicted: Prediction,
@@ -108,6 +109,8 @@ pub struct FrontPoint {
     pub e2e_mean_ms: f64,
     /// Requests per second that it holds within the objectives of latency.
     pub max_rate_within_slo: f64,
+    /// What its latency rests on.
+    pub evidence: Evidence,
 }
 
 /// Configurations that were rejected for one reason.
@@ -161,6 +164,8 @@ pub struct Recommendations {
     pub feasible: usize,
     /// Those that were simulated.
     pub simulated: usize,
+    /// The search was not stopped before its end.
+    pub complete: bool,
     /// Best first.
     pub recommendations: Vec<Recommendation>,
     /// What nothing beats in cost, latency and throughput, cheapest first.

@@ -6,20 +6,25 @@
 //!
 //! - `space`: every engine that could run, sized by `memory` ([`Query::variants`] times layouts).
 //! - `fleet`: how many of them the load needs within the objectives, by `serving`; what rate they hold.
+//! - `finalists`: the best by estimate are simulated, until those that are returned all are. `watch`: progress, and the
+//!   end of a search that takes too long.
 //! - `rank`: cost, order, front. `reasons`: what was rejected, and what would flip the choice.
 //!
 //! Pure and deterministic. Engines are compiled once, in parallel; a load costs microseconds.
 
 mod answer;
+mod finalists;
 mod fleet;
 mod query;
 mod rank;
 mod reasons;
 mod space;
+mod watch;
 
 pub use answer::{
     Evidence, Flip, FrontPoint, Layout, Margin, NearestMiss, Neighbour, Recommendation, Recommendations, Rejected,
     RoleChoice,
 };
 pub use query::{Demand, Disaggregation, PoolShare, Query, RankBy, Variant};
-pub use rank::recommend;
+pub use rank::{recommend, recommend_watched};
+pub use watch::{Stage, Watch};

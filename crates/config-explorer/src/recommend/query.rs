@@ -5,6 +5,7 @@ use crate::hardware::{Accelerator, Accelerators, Prices};
 use crate::latency::Calibration;
 use crate::model::Model;
 use crate::serving::{Load, Traffic};
+use crate::simulation;
 use crate::workload::Objectives;
 use crate::{Error, Result};
 
@@ -76,6 +77,9 @@ pub struct Query<'a> {
     pub prefix_hit_rate: f64,
     /// The load.
     pub demand: Demand,
+    /// What is really sent, of which lengths, hit rate and load are the means: what finalists are simulated with. `None`:
+    /// equal requests of these means.
+    pub workload: Option<&'a simulation::Traffic>,
     /// What it must meet.
     pub objectives: Objectives,
     /// What comes first.
@@ -86,6 +90,8 @@ pub struct Query<'a> {
     pub prices: &'a Prices,
     /// Coefficients of the latency model.
     pub calibration: &'a Calibration,
+    /// Finalists are simulated; otherwise the answer is estimated.
+    pub simulate: bool,
     /// How many configurations to return.
     pub top: usize,
 }

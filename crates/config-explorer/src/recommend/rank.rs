@@ -5,26 +5,92 @@ use std::cmp::Ordering;
 use rayon::prelude::*;
 
 use super::answer::{Evidence, FrontPoint, Layout, Recommendation, Recommendations, RoleChoice};
-use super::fleet::{Engines, Fleet, Sized, aggregated, disaggregated};
-use super::query::{Disaggregation, Query, RankBy};
+use super::finalists::{is_narrow_miss, narrow_misses, simulate_finalists, widen};
+use super::fleet::{Engines, Fleet, Sized, aggregated, disaggregated, meets};
+use super::query::{Demand, Disaggregation, Query, RankBy};
 use super::reasons::{Rejection, Worse, counted, fleet_name, flips, margins, nearest_miss, neighbours};
 use super::space::{Candidate, candidates, plan_request};
+use super::watch::{Stage, Watch};
 use crate::Result;
+use crate::deployment::Parallelism;
 use crate::engine::join_command;
 use crate::explore::pareto_front_of;
 use crate::memory::plan;
 use crate::reports::Direction;
-use crate::serving::{Prediction, estimate};
+use crate::serving::{Latencies, Prediction, estimate};
 
 /// Neighbours of the first choice that are told: as many as fit on a screen.
 const NEIGHBOURS: usize = 8;
 
-/// A fleet that meets the objectives, with all it is ranked by.
-#[derive(Debug, Clone, Copy)]
+/// What is known of a fleet.
+#[derive(Debug, Clone)]
+pub(super) enum Basis {
+    /// The steady state.
+    Estimated,
+    /// The steady state: a simulation was refused, for this reason.
+    NotSimulated(String),
+    /// A simulation.
+    Simulated(Box<Prediction>),
+    /// Runs.
+    Measured(Box<Prediction>),
+}
+
+impl Basis {
+    fn evidence(&self) -> Evidence {
+        match self {
+            Self::Estimated | Self::NotSimulated(_) => Evidence::Estimated,
+            Self::Simulated(_) => Evidence::Simulated,
+            Self::Measured(_) => Evidence::Measured,
+        }
+    }
+}
+
+/// A fleet with all it is ranked by.
+#[derive(Debug, Clone)]
 pub(super) struct Scored<'a> {
-    pub(super) sized: Sized<'a>,
+    pub(super) fleet: Fleet<'a>,
+    /// What it does under the demand, by the best that is known.
+    pub(super) latencies: Latencies,
+    /// It meets the objectives.
+    pub(super) meets: bool,
+    pub(super) basis: Basis,
     pub(super) usd_per_hour: Option<f64>,
     pub(super) max_rate: f64,
+}
+
+impl<'a> Scored<'a> {
+    fn estimated(query: &Query<'_>, fleet: Fleet<'a>) -> Option<Self> {
+        let latencies = fleet.latencies(query, query.traffic().ok()?.load)?;
+        Some(Self::of(query, Sized { fleet, latencies }))
+    }
+
+    fn of(query: &Query<'_>, Sized { fleet, latencies }: Sized<'a>) -> Self {
+        Self {
+            fleet,
+            latencies,
+            meets: meets(query, &latencies),
+            basis: Basis::Estimated,
+            usd_per_hour: fleet.usd_per_hour(query),
+            max_rate: fleet.max_rate(query),
+        }
+    }
+
+    /// Replaces the estimate by something better.
+    pub(super) fn judge(&mut self, query: &Query<'_>, prediction: &Prediction, basis: fn(Box<Prediction>) -> Basis) {
+        self.latencies = Latencies {
+            ttft_ms: prediction.ttft_ms,
+            tpot_ms: prediction.tpot_ms,
+            itl_ms: prediction.itl_ms,
+            e2e_ms: prediction.e2e_ms,
+            requests_per_s: prediction.throughput.requests_per_s,
+            saturated: prediction.saturated,
+        };
+        self.meets = meets(query, &self.latencies);
+        self.basis = basis(Box::new(prediction.clone()));
+        if let (true, Demand::Rate(rate)) = (self.meets, query.demand) {
+            self.max_rate = self.max_rate.max(rate);
+        }
+    }
 }
 
 /// Finds the configurations that meet the objectives, best first. None meets them where the answer has no
@@ -33,48 +99,50 @@ pub(super) struct Scored<'a> {
 /// # Errors
 /// [`crate::Error::InvalidSetting`] for lengths, a load or a pool that cannot be.
 pub fn recommend(query: &Query<'_>) -> Result<Recommendations> {
+    recommend_watched(query, &Watch::NONE)
+}
+
+/// As [`recommend`], followed by a [`Watch`]; a search that is stopped gives the best so far.
+///
+/// # Errors
+/// As [`recommend`].
+pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recommendations> {
     query.check()?;
     let traffic = query.traffic()?;
-    let (candidates, mut rejections) = candidates(query, &traffic);
+    let (candidates, mut rejections) = candidates(query, &traffic, watch);
     let mut evaluated = rejections.len();
-    let mut feasible: Vec<Sized<'_>> = Vec::new();
-    let mut largest: Vec<Fleet<'_>> = Vec::new();
+    let (mut scored, missed) = estimates(query, &candidates, watch);
+    evaluated += scored.len() + missed.len();
+    rejections.extend(missed.iter().map(|fleet| Rejection::of_fleet(query, fleet)));
 
-    if query.disaggregation != Disaggregation::Always {
-        let sized: Vec<_> = candidates.par_iter().map(|candidate| aggregated(query, candidate)).collect();
-        evaluated += sized.len();
-        for outcome in sized {
-            match outcome {
-                Ok(sized) => feasible.push(sized),
-                Err(fleet) => {
-                    rejections.push(Rejection::of_fleet(query, &fleet));
-                    largest.push(fleet);
-                }
-            }
+    let hopeful: Vec<_> = if query.simulate {
+        let smaller = scored.iter().flat_map(|scored| narrow_misses(query, &scored.fleet));
+        let largest = missed.iter().copied().filter(|fleet| is_narrow_miss(query, fleet));
+        smaller.chain(largest).filter_map(|fleet| Scored::estimated(query, fleet)).collect()
+    } else {
+        Vec::new()
+    };
+    scored.extend(hopeful);
+    scored.sort_by(|one, other| order(query, one, other));
+    let simulated = match query.simulate {
+        true => simulate_finalists(query, &mut scored, watch, |fleet| Scored::estimated(query, fleet))?,
+        false => 0,
+    };
+
+    let refuted = scored.iter().filter(|scored| !scored.meets && scored.basis.evidence() != Evidence::Estimated);
+    let mut misses: Vec<_> = refuted.map(|scored| (scored.fleet, scored.latencies)).collect();
+    for scored in scored.iter().filter(|scored| !scored.meets && scored.basis.evidence() != Evidence::Estimated) {
+        // What an estimate had rejected already is not counted twice.
+        if !missed.iter().any(|fleet| fleet.is(&scored.fleet)) {
+            rejections.push(Rejection::of_evidence(query, scored));
         }
     }
-    if query.disaggregation != Disaggregation::Never {
-        let pairs = pairs(&candidates);
-        evaluated += pairs.len();
-        let sized: Vec<_> =
-            pairs.into_par_iter().filter_map(|(prefill, decode)| disaggregated(query, prefill, decode)).collect();
-        feasible.extend(sized);
-    }
-
-    let mut scored: Vec<_> = feasible
-        .into_par_iter()
-        .map(|sized| Scored {
-            sized,
-            usd_per_hour: sized.fleet.usd_per_hour(query),
-            max_rate: sized.fleet.max_rate(query),
-        })
-        .collect();
-    scored.sort_by(|one, other| order(query, one, other));
+    scored.retain(|scored| scored.meets);
     let feasible = scored.len();
     let pareto = front(query, &scored);
     let distinct = distinct(scored);
     let recommendations = distinct
-        .iter()
+        .par_iter()
         .take(query.top)
         .enumerate()
         .map(|(index, scored)| recommendation(query, index + 1, scored))
@@ -85,17 +153,56 @@ pub fn recommend(query: &Query<'_>) -> Result<Recommendations> {
         }
         None => (Vec::new(), Vec::new()),
     };
+    let nearest_miss = if distinct.is_empty() {
+        let unseen: Vec<_> = missed.iter().filter(|fleet| !misses.iter().any(|(seen, _)| seen.is(fleet))).collect();
+        misses.extend(unseen.into_iter().filter_map(|fleet| Some((*fleet, fleet.latencies(query, traffic.load)?))));
+        nearest_miss(query, &misses)
+    } else {
+        None
+    };
     Ok(Recommendations {
         evaluated,
         feasible,
-        simulated: 0,
-        nearest_miss: if recommendations.is_empty() { nearest_miss(query, &largest) } else { None },
+        simulated,
+        complete: !watch.is_stopped(),
+        nearest_miss,
         recommendations,
         pareto,
         rejected: counted(&rejections),
         neighbours,
         flips,
     })
+}
+
+/// The fleets that meet the objectives by estimate, and the largest ones of the kinds that do not.
+fn estimates<'a>(
+    query: &Query<'_>,
+    candidates: &'a [Candidate],
+    watch: &Watch<'_>,
+) -> (Vec<Scored<'a>>, Vec<Fleet<'a>>) {
+    let mut kinds = Vec::new();
+    if query.disaggregation != Disaggregation::Always {
+        kinds.extend(candidates.iter().map(|candidate| (candidate, None)));
+    }
+    if query.disaggregation != Disaggregation::Never {
+        kinds.extend(pairs(candidates).into_iter().map(|(prefill, decode)| (prefill, Some(decode))));
+    }
+    let outcomes = watch.map(Stage::Deployments, kinds, |(candidate, decode)| {
+        let sized = match decode {
+            None => aggregated(query, candidate).map_err(Some),
+            Some(decode) => disaggregated(query, candidate, decode),
+        };
+        sized.map(|sized| Scored::of(query, sized))
+    });
+    let (mut scored, mut missed) = (Vec::new(), Vec::new());
+    for outcome in outcomes.into_iter().flatten() {
+        match outcome {
+            Ok(fleet) => scored.push(fleet),
+            // A pool that is too small for both roles is no deployment.
+            Err(fleet) => missed.extend(fleet),
+        }
+    }
+    (scored, missed)
 }
 
 /// Pairs of engines for prompts and for decoding: the same checkpoint in the same KV cache format, which is what moves.
@@ -111,15 +218,15 @@ fn pairs(candidates: &[Candidate]) -> Vec<(&Candidate, &Candidate)> {
     pairs
 }
 
-/// Better first. A price that is not known makes GPUs the cost, of all. At the same cost, one pool is simpler than two.
-fn order(query: &Query<'_>, one: &Scored<'_>, other: &Scored<'_>) -> Ordering {
+/// Better first; what does not meet the objectives by the best that is known stands where it would if it did. A price that is not known makes GPUs the cost, of all. At the same cost, one pool is simpler than two.
+pub(super) fn order(query: &Query<'_>, one: &Scored<'_>, other: &Scored<'_>) -> Ordering {
     let cost = || match (one.usd_per_hour, other.usd_per_hour) {
         (Some(one), Some(other)) => one.total_cmp(&other),
-        _ => one.sized.fleet.gpus().cmp(&other.sized.fleet.gpus()),
+        _ => one.fleet.gpus().cmp(&other.fleet.gpus()),
     };
-    let simple = || one.sized.fleet.roles().len().cmp(&other.sized.fleet.roles().len());
+    let simple = || one.fleet.roles().len().cmp(&other.fleet.roles().len());
     let rate = || other.max_rate.total_cmp(&one.max_rate);
-    let latency = || mean_ms(&one.sized).total_cmp(&mean_ms(&other.sized));
+    let latency = || mean_ms(one).total_cmp(&mean_ms(other));
     match query.rank_by {
         RankBy::Cost => cost().then_with(simple).then_with(rate).then_with(latency),
         RankBy::Throughput => rate().then_with(simple).then_with(cost).then_with(latency),
@@ -127,47 +234,43 @@ fn order(query: &Query<'_>, one: &Scored<'_>, other: &Scored<'_>) -> Ordering {
     }
 }
 
-fn mean_ms(sized: &Sized<'_>) -> f64 {
-    sized.latencies.e2e_ms.map_or(f64::INFINITY, |e2e| e2e.mean)
+fn mean_ms(scored: &Scored<'_>) -> f64 {
+    scored.latencies.e2e_ms.map_or(f64::INFINITY, |e2e| e2e.mean)
+}
+
+/// The engines of a fleet but for their flags and how many they are.
+pub(super) fn layout_of(fleet: &Fleet<'_>) -> Vec<(&'static str, usize, Parallelism)> {
+    let role = |(role, engines): &(&'static str, Engines<'_>)| {
+        (*role, engines.candidate.share, engines.candidate.parallelism())
+    };
+    fleet.roles().iter().map(role).collect()
 }
 
 /// What is the same engine but for its flags counts once, at its best.
 fn distinct(scored: Vec<Scored<'_>>) -> Vec<Scored<'_>> {
     let mut seen = std::collections::HashSet::new();
-    let mut distinct = Vec::new();
-    for scored in scored {
-        let key: Vec<_> = scored
-            .sized
-            .fleet
-            .roles()
-            .iter()
-            .map(|(role, engines)| (*role, engines.candidate.share, engines.candidate.parallelism()))
-            .collect();
-        if seen.insert(key) {
-            distinct.push(scored);
-        }
-    }
-    distinct
+    scored.into_iter().filter(|scored| seen.insert(layout_of(&scored.fleet))).collect()
 }
 
 /// What nothing beats in cost, mean latency and rate.
 fn front(query: &Query<'_>, scored: &[Scored<'_>]) -> Vec<FrontPoint> {
     let priced = scored.iter().all(|scored| scored.usd_per_hour.is_some());
-    let gpus = |scored: &Scored<'_>| f64::from(scored.sized.fleet.gpus());
+    let gpus = |scored: &Scored<'_>| f64::from(scored.fleet.gpus());
     let costs: Vec<f64> =
         scored.iter().map(|scored| scored.usd_per_hour.filter(|_| priced).unwrap_or_else(|| gpus(scored))).collect();
-    let times: Vec<f64> = scored.iter().map(|scored| mean_ms(&scored.sized)).collect();
+    let times: Vec<f64> = scored.iter().map(|scored| mean_ms(scored)).collect();
     let rates: Vec<f64> = scored.iter().map(|scored| scored.max_rate).collect();
     let front = pareto_front_of(&[(&costs, Direction::Lower), (&times, Direction::Lower), (&rates, Direction::Higher)]);
     let mut rows = front.rows;
     rows.sort_by(|&one, &other| costs[one].total_cmp(&costs[other]).then(times[one].total_cmp(&times[other])));
     rows.into_iter()
         .map(|row| FrontPoint {
-            configuration: fleet_name(query, &scored[row].sized.fleet),
-            gpus: scored[row].sized.fleet.gpus(),
+            configuration: fleet_name(query, &scored[row].fleet),
+            gpus: scored[row].fleet.gpus(),
             usd_per_hour: scored[row].usd_per_hour,
             e2e_mean_ms: times[row],
             max_rate_within_slo: rates[row],
+            evidence: scored[row].basis.evidence(),
         })
         .collect()
 }
@@ -190,10 +293,24 @@ fn role_choice(query: &Query<'_>, role: &'static str, engines: Engines<'_>) -> R
 }
 
 fn recommendation(query: &Query<'_>, rank: usize, scored: &Scored<'_>) -> Result<Recommendation> {
-    let fleet = &scored.sized.fleet;
+    let fleet = &scored.fleet;
     let roles = fleet.roles();
     let choices = roles.iter().map(|(role, engines)| role_choice(query, role, *engines)).collect::<Result<Vec<_>>>()?;
-    let predicted = estimate(&fleet.deployment(query)?, &query.traffic()?)?;
+    let estimated = || estimate(&fleet.deployment(query)?, &query.traffic()?);
+    let predicted = match &scored.basis {
+        Basis::Estimated => estimated()?,
+        Basis::NotSimulated(reason) => {
+            let mut predicted = estimated()?;
+            predicted.warnings.push(format!("not simulated: {reason}"));
+            predicted
+        }
+        Basis::Simulated(predicted) => {
+            let mut predicted = predicted.as_ref().clone();
+            widen(query, fleet, &mut predicted)?;
+            predicted
+        }
+        Basis::Measured(predicted) => predicted.as_ref().clone(),
+    };
     let mut gpus: Vec<_> = choices.iter().map(|choice| choice.gpu.clone()).collect();
     gpus.dedup();
     let tokens_per_hour = predicted.throughput.output_tokens_per_s * 3600.0;
@@ -205,9 +322,9 @@ fn recommendation(query: &Query<'_>, rank: usize, scored: &Scored<'_>) -> Result
         usd_per_hour: scored.usd_per_hour,
         usd_per_million_output_tokens: scored.usd_per_hour.map(|usd| usd / tokens_per_hour * 1e6),
         max_rate_within_slo: scored.max_rate,
-        margin: margins(query, &scored.sized.latencies, worse(&predicted)),
-        meets: true,
-        evidence: Evidence::Estimated,
+        margin: margins(query, &scored.latencies, worse(&predicted)),
+        meets: scored.meets,
+        evidence: scored.basis.evidence(),
         command: choices[0].command.clone(),
         roles: choices,
         predicted,

@@ -2,10 +2,9 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-use rayon::prelude::*;
-
 use super::query::{PoolShare, Query};
 use super::reasons::{Class, Place, Rejection};
+use super::watch::{Stage, Watch};
 use crate::deployment::{Nodes, Parallelism};
 use crate::engine::{EngineSettings, MaxModelLen, ServeArgs};
 use crate::latency::StepTimes;
@@ -39,7 +38,7 @@ impl Candidate {
 const PIPELINES: [u32; 2] = [2, 4];
 
 /// Every engine of the query, and why others are none. In order of variant, share and layout.
-pub(super) fn candidates(query: &Query<'_>, traffic: &Traffic) -> (Vec<Candidate>, Vec<Rejection>) {
+pub(super) fn candidates(query: &Query<'_>, traffic: &Traffic, watch: &Watch<'_>) -> (Vec<Candidate>, Vec<Rejection>) {
     let (mut candidates, mut rejections) = (Vec::new(), Vec::new());
     for variant in 0..query.variants.len() {
         for share in 0..query.pool.len() {
@@ -47,10 +46,10 @@ pub(super) fn candidates(query: &Query<'_>, traffic: &Traffic) -> (Vec<Candidate
                 let serve = &query.variants[variant].serve;
                 let layouts =
                     layouts(serve, &query.variants[variant].model.architecture, &query.pool[share], pipelines);
-                let tried: Vec<_> =
-                    layouts.into_par_iter().map(|serve| candidate(query, traffic, variant, share, serve)).collect();
-                let runs = tried.iter().any(Result::is_ok);
-                for outcome in tried {
+                let tried =
+                    watch.map(Stage::Engines, layouts, |serve| candidate(query, traffic, variant, share, serve));
+                let runs = tried.iter().flatten().any(Result::is_ok);
+                for outcome in tried.into_iter().flatten() {
                     match outcome {
                         Ok(candidate) => candidates.push(candidate),
                         Err(rejection) => rejections.push(rejection),

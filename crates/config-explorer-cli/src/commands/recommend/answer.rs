@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use config_explorer::recommend::{Recommendation, Recommendations, RoleChoice};
+use config_explorer::recommend::{Evidence, Recommendation, Recommendations, RoleChoice};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -36,6 +36,14 @@ fn configuration(recommendation: &Recommendation) -> String {
     recommendation.roles.iter().map(engines).collect::<Vec<_>>().join(", ")
 }
 
+fn evidence(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::Measured => "measured",
+        Evidence::Simulated => "simulated",
+        Evidence::Estimated => "estimated",
+    }
+}
+
 fn dollars(usd: Option<f64>) -> String {
     usd.map_or_else(|| "-".to_owned(), |usd| format!("{usd:.2}"))
 }
@@ -62,6 +70,7 @@ impl Answer for RecommendAnswer {
             "tpot_mean_ms",
             "itl_p99_ms",
             "max_rate_within_slo",
+            "evidence",
         ]);
         for recommendation in &self.found.recommendations {
             let predicted = &recommendation.predicted;
@@ -76,6 +85,7 @@ impl Answer for RecommendAnswer {
                 milliseconds(Some(predicted.tpot_ms.mean)),
                 milliseconds(Some(predicted.itl_ms.p99)),
                 format!("{:.2}", recommendation.max_rate_within_slo),
+                evidence(recommendation.evidence).to_owned(),
             ]);
         }
         table
@@ -98,19 +108,23 @@ impl RecommendAnswer {
         let found = &self.found;
         writeln!(
             text,
-            "{} with vLLM {}: {} deployments looked at, {} meet the objectives",
-            self.model, self.engine_version, found.evaluated, found.feasible
+            "{} with vLLM {}: {} deployments looked at, {} simulated, {} meet the objectives",
+            self.model, self.engine_version, found.evaluated, found.simulated, found.feasible
         )?;
+        if !found.complete {
+            writeln!(text, "The search was stopped before its end: this is the best so far.")?;
+        }
         if let Some(best) = found.recommendations.first() {
             writeln!(text, "\n{}", self.table().draw().trim_end())?;
             writeln!(text)?;
             for margin in &best.margin {
                 let predicted = milliseconds(margin.predicted);
+                let basis = if best.evidence == Evidence::Estimated { "predicted" } else { evidence(best.evidence) };
                 let room = margin.percent.map_or_else(String::new, |percent| format!(", {percent:.0} % of room"));
                 let end = if margin.met_at_interval_end { "also" } else { "not" };
                 writeln!(
                     text,
-                    "{}: {predicted} predicted{room}; {end} met at the worse end of the 80 % interval",
+                    "{}: {predicted} {basis}{room}; {end} met at the worse end of the 80 % interval",
                     margin.objective
                 )?;
             }

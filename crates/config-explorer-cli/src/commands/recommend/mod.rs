@@ -78,6 +78,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "K", default_value_t = 3)]
     top: usize,
 
+    /// Only estimate; no finalist is simulated.
+    #[arg(long)]
+    no_simulation: bool,
+
     /// Say why each neighbour lost, and what would flip the choice.
     #[arg(long)]
     explain: bool,
@@ -162,11 +166,13 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         demand: arguments
             .users
             .map_or(Demand::Rate(arguments.rate.unwrap_or(0.0)), |users| Demand::Users(users.into())),
+        workload: None,
         objectives: arguments.slo.clone(),
         rank_by: arguments.objective.into(),
         disaggregation: arguments.disaggregation.into(),
         prices: &prices,
         calibration: read.as_ref().unwrap_or_else(|| Calibration::built_in()),
+        simulate: !arguments.no_simulation,
         top: arguments.top,
     };
     let found = recommend(&query)?;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use config_explorer::serving;
-use config_explorer::simulation::{CLIENT_THINK_S, EQUAL_OUTPUTS_SPREAD, Outcome, Traffic};
+use config_explorer::simulation::{EQUAL_OUTPUTS_SPREAD, Outcome, Traffic};
 use config_explorer::workload::{
-    Arrivals, Distribution, Gaps, LengthDistribution, Load, Objectives, Prefix, PrefixSharing, ReadOptions, Workload,
+    Arrivals, Distribution, Gaps, LengthDistribution, Load, Objectives, PrefixSharing, ReadOptions, Workload,
     WorkloadSpec, read_workload,
 };
 
@@ -98,30 +98,15 @@ impl LoadArgs {
         };
         // Checks the numbers.
         let steady = serving::Traffic::new(input, output, self.prefix_hit_rate, load)?;
-        let shared = ((self.prefix_hit_rate * input) as u32).min((input as u32).saturating_sub(1));
-        let mut notes = Vec::new();
-        let (output, arrivals) = match self.concurrency {
-            Some(clients) => {
-                notes.push(format!(
-                    "outputs vary by {:.0} %: clients with exactly equal ones stay in lock-step, which measured ones do \
-                     not",
-                    100.0 * EQUAL_OUTPUTS_SPREAD
-                ));
-                let lengths = LengthDistribution::gaussian(output, EQUAL_OUTPUTS_SPREAD * output);
-                (lengths.into(), Arrivals::Closed { clients, think_time_s: Distribution::fixed(CLIENT_THINK_S) })
-            }
-            None => (Distribution::fixed(output), poisson(self.rate.unwrap_or(1.0))),
-        };
-        let workload = WorkloadSpec {
-            requests: Some(requests),
-            arrivals: Some(arrivals),
-            input: Some(Distribution::fixed(input - f64::from(shared))),
-            output: Some(output),
-            prefix: (shared > 0).then(|| Prefix { tokens: shared, ..Prefix::default() }),
-            ..WorkloadSpec::default()
-        };
+        let notes = self.concurrency.map(|_| {
+            format!(
+                "outputs vary by {:.0} %: clients with exactly equal ones stay in lock-step, which measured ones do not",
+                100.0 * EQUAL_OUTPUTS_SPREAD
+            )
+        });
+        let traffic = Traffic::steady(&steady, requests, self.seed);
         let steady = serving::Traffic { prefix_hit_rate: 0.0, ..steady };
-        Ok(ResolvedLoad { traffic: Traffic { workload, trace: None, seed: self.seed }, steady, notes })
+        Ok(ResolvedLoad { traffic, steady, notes: notes.into_iter().collect() })
     }
 }
 
