@@ -29,6 +29,9 @@ fn ask(gpus: &str, demand: Demand, slo: &str, change: impl FnOnce(&mut Query<'_>
         disaggregation: Disaggregation::Auto,
         prices: Prices::built_in(),
         calibration: Calibration::built_in(),
+        measured: None,
+        shard: None,
+        keep_all: false,
         simulate: true,
         top: 5,
     };

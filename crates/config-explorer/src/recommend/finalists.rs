@@ -9,7 +9,7 @@ use super::fleet::{Engines, Fleet, excess};
 use super::query::{Demand, Query, RankBy};
 use super::rank::{Basis, Scored, layout_of, order};
 use super::watch::{Stage, Watch};
-use crate::serving::{Prediction, estimate};
+use crate::serving::{Latencies, Prediction, estimate};
 use crate::simulation::router::{LoadOptions, RouterConfig};
 use crate::simulation::{
     CLIENT_THINK_S, DeploymentOptions, EngineRole, PlannedEngine, Routing, SimulatedDeployment, SimulatedPool, Traffic,
@@ -17,13 +17,15 @@ use crate::simulation::{
 };
 use crate::{Error, Result};
 
-/// Requests of a simulation: as many as `simulate` sends, ten of each user where there are more, and few enough for many
-/// finalists.
+/// Requests of a simulation: as many as `simulate` sends, or so many that they have this many tokens; ten of each user
+/// where there are more.
 const REQUESTS: u32 = 2_000;
+const REQUESTS_MIN: u32 = 500;
+const TOKENS: f64 = 5e6;
 const OF_EACH_USER: [u32; 2] = [10, 3];
 const REQUESTS_MANY: u32 = 20_000;
-/// Most requests of a file that a finalist is sent.
-const REQUESTS_OF_FILE: u32 = 10_000;
+/// The share of them that tells what misses by far.
+const SCREENED: u32 = 5;
 /// Most simulations of a search, so that it ends within a second where the estimate is far from the simulation.
 const SIMULATIONS_MAX: usize = 64;
 /// An estimate that misses by less than this factor is worth a simulation: the error of most estimates of tails below
@@ -44,29 +46,36 @@ pub(super) fn is_narrow_miss(query: &Query<'_>, fleet: &Fleet<'_>) -> bool {
     latencies.is_some_and(|latencies| !latencies.saturated && excess(query, &latencies) <= NARROWLY)
 }
 
-/// What every finalist is sent; how many requests at the start and the end do not count.
+/// What every finalist is sent; how many requests at the start and the end do not count. A short run tells what misses by
+/// far.
 struct Load {
-    traffic: Traffic,
+    short: Traffic,
+    whole: Traffic,
     ends: u32,
 }
 
 impl Load {
     fn of(query: &Query<'_>) -> Result<Self> {
+        let tokens = query.input_tokens + query.output_tokens;
+        let usual = ((TOKENS / tokens) as u32).clamp(REQUESTS_MIN, REQUESTS);
         if let Some(workload) = query.workload {
-            let mut traffic = workload.clone();
-            let requests = traffic.workload.requests.unwrap_or(REQUESTS_OF_FILE);
-            traffic.workload.requests = Some(requests.min(REQUESTS_OF_FILE));
-            return Ok(Self { traffic, ends: 0 });
+            let first = |requests: u32| {
+                let mut traffic = workload.clone();
+                traffic.workload.requests = Some(workload.workload.requests.unwrap_or(requests).min(requests));
+                traffic
+            };
+            return Ok(Self { short: first(usual / SCREENED), whole: first(usual), ends: 0 });
         }
-        let (requests, ends) = match query.demand {
-            Demand::Rate(_) => (REQUESTS, 0),
+        let (short, whole, ends) = match query.demand {
+            Demand::Rate(_) => (usual / SCREENED, usual, 0),
             Demand::Users(users) => {
                 let users = users.round() as u32;
                 let [many, few] = OF_EACH_USER.map(|each| users.saturating_mul(each));
-                (many.min(REQUESTS_MANY).max(few).max(REQUESTS), users)
+                (few.max(usual / SCREENED), many.min(REQUESTS_MANY).max(few).max(usual), users)
             }
         };
-        Ok(Self { traffic: Traffic::steady(&query.traffic()?, requests, 0), ends })
+        let traffic = query.traffic()?;
+        Ok(Self { short: Traffic::steady(&traffic, short, 0), whole: Traffic::steady(&traffic, whole, 0), ends })
     }
 }
 
@@ -95,7 +104,7 @@ pub(super) fn simulate_finalists<'a>(
             match outcome {
                 Ok(prediction) => {
                     count += 1;
-                    judged.judge(query, &prediction, Basis::Simulated);
+                    judged.judge(query, &prediction, Basis::Simulated(Box::new(prediction.clone())));
                 }
                 Err(error) => judged.basis = Basis::NotSimulated(error.to_string()),
             }
@@ -166,7 +175,21 @@ pub(super) fn simulated_deployment(query: &Query<'_>, fleet: &Fleet<'_>) -> Resu
 
 fn simulate(query: &Query<'_>, load: &Load, fleet: &Fleet<'_>) -> Result<Prediction> {
     let deployment = simulated_deployment(query, fleet)?;
-    let outcome = deployment.simulate(&load.traffic, DeploymentOptions::default())?;
+    let short = run(query, &deployment, fleet, &load.short, load.ends)?;
+    if short.saturated || excess(query, &latencies_of(&short)) > NARROWLY {
+        return Ok(short);
+    }
+    run(query, &deployment, fleet, &load.whole, load.ends)
+}
+
+fn run(
+    query: &Query<'_>,
+    deployment: &SimulatedDeployment,
+    fleet: &Fleet<'_>,
+    traffic: &Traffic,
+    ends: u32,
+) -> Result<Prediction> {
+    let outcome = deployment.simulate(traffic, DeploymentOptions::default())?;
     let refused = outcome.rejected.total();
     if outcome.finished.is_empty() {
         let reason = "every request is longer than an engine takes".to_owned();
@@ -177,8 +200,8 @@ fn simulate(query: &Query<'_>, load: &Load, fleet: &Fleet<'_>) -> Result<Predict
     let outcome = match query.demand {
         _ if outcome.saturated || query.workload.is_some() => outcome,
         // What arrives is served; that the run ends does not make it less.
-        Demand::Rate(rate) => outcome.settled(load.ends, |_| rate),
-        Demand::Users(users) => outcome.settled(load.ends, |finished| {
+        Demand::Rate(rate) => outcome.settled(ends, |_| rate),
+        Demand::Users(users) => outcome.settled(ends, |finished| {
             let mean_s = finished.e2e_ms().mean().unwrap_or(f64::INFINITY) / 1e3;
             users / (mean_s + CLIENT_THINK_S)
         }),
@@ -197,5 +220,11 @@ fn simulate(query: &Query<'_>, load: &Load, fleet: &Fleet<'_>) -> Result<Predict
 /// Widens the interval of a simulated prediction near saturation, where it takes two more simulations.
 pub(super) fn widen(query: &Query<'_>, fleet: &Fleet<'_>, prediction: &mut Prediction) -> Result<()> {
     let Some(most) = fleet.most_per_s(query) else { return Ok(()) };
-    simulated_deployment(query, fleet)?.widen(prediction, &Load::of(query)?.traffic, most)
+    simulated_deployment(query, fleet)?.widen(prediction, &Load::of(query)?.whole, most)
+}
+
+/// What a search compares of a prediction.
+pub(super) fn latencies_of(prediction: &Prediction) -> Latencies {
+    let Prediction { ttft_ms, tpot_ms, itl_ms, e2e_ms, saturated, .. } = *prediction;
+    Latencies { ttft_ms, tpot_ms, itl_ms, e2e_ms, requests_per_s: prediction.throughput.requests_per_s, saturated }
 }

@@ -93,6 +93,11 @@ impl<'a> Fleet<'a> {
             })
     }
 
+    /// The step budget of some engine is not the default one.
+    pub(super) fn has_other_budget(&self) -> bool {
+        self.roles().iter().any(|(_, engines)| engines.candidate.has_other_budget)
+    }
+
     /// The pool has enough GPUs.
     pub(super) fn is_within(&self, query: &Query<'_>) -> bool {
         let taken = |share: usize| {

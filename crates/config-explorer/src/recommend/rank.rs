@@ -4,11 +4,15 @@ use std::cmp::Ordering;
 
 use rayon::prelude::*;
 
-use super::answer::{Evidence, FrontPoint, Layout, Recommendation, Recommendations, RoleChoice};
-use super::finalists::{is_narrow_miss, narrow_misses, simulate_finalists, widen};
+use super::answer::{
+    Evidence, FrontPoint, Layout, MeasuredRun, Recommendation, Recommendations, RoleChoice, RouterChoice,
+};
+use super::finalists::{is_narrow_miss, latencies_of, narrow_misses, simulate_finalists, widen};
 use super::fleet::{Engines, Fleet, Sized, aggregated, disaggregated, meets};
+use super::measured::{MeasuredFleet, measured};
 use super::query::{Demand, Disaggregation, Query, RankBy};
 use super::reasons::{Rejection, Worse, counted, fleet_name, flips, margins, nearest_miss, neighbours};
+use super::shard::considered;
 use super::space::{Candidate, candidates, plan_request};
 use super::watch::{Stage, Watch};
 use crate::Result;
@@ -32,15 +36,15 @@ pub(super) enum Basis {
     /// A simulation.
     Simulated(Box<Prediction>),
     /// Runs.
-    Measured(Box<Prediction>),
+    Measured(Box<Prediction>, Vec<MeasuredRun>),
 }
 
 impl Basis {
-    fn evidence(&self) -> Evidence {
+    pub(super) fn evidence(&self) -> Evidence {
         match self {
             Self::Estimated | Self::NotSimulated(_) => Evidence::Estimated,
             Self::Simulated(_) => Evidence::Simulated,
-            Self::Measured(_) => Evidence::Measured,
+            Self::Measured(..) => Evidence::Measured,
         }
     }
 }
@@ -76,17 +80,10 @@ impl<'a> Scored<'a> {
     }
 
     /// Replaces the estimate by something better.
-    pub(super) fn judge(&mut self, query: &Query<'_>, prediction: &Prediction, basis: fn(Box<Prediction>) -> Basis) {
-        self.latencies = Latencies {
-            ttft_ms: prediction.ttft_ms,
-            tpot_ms: prediction.tpot_ms,
-            itl_ms: prediction.itl_ms,
-            e2e_ms: prediction.e2e_ms,
-            requests_per_s: prediction.throughput.requests_per_s,
-            saturated: prediction.saturated,
-        };
+    pub(super) fn judge(&mut self, query: &Query<'_>, prediction: &Prediction, basis: Basis) {
+        self.latencies = latencies_of(prediction);
         self.meets = meets(query, &self.latencies);
-        self.basis = basis(Box::new(prediction.clone()));
+        self.basis = basis;
         if let (true, Demand::Rate(rate)) = (self.meets, query.demand) {
             self.max_rate = self.max_rate.max(rate);
         }
@@ -110,6 +107,10 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
     query.check()?;
     let traffic = query.traffic()?;
     let (candidates, mut rejections) = candidates(query, &traffic, watch);
+    if let Some(shard) = query.shard {
+        let mut place = 0..;
+        rejections.retain(|_| place.next().is_some_and(|place| shard.holds(place)));
+    }
     let mut evaluated = rejections.len();
     let (mut scored, missed) = estimates(query, &candidates, watch);
     evaluated += scored.len() + missed.len();
@@ -123,6 +124,10 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
         Vec::new()
     };
     scored.extend(hopeful);
+    let (fleets, told) = measured(query, &candidates)?;
+    for fleet in fleets {
+        measure(query, &mut scored, fleet);
+    }
     scored.sort_by(|one, other| order(query, one, other));
     let simulated = match query.simulate {
         true => simulate_finalists(query, &mut scored, watch, |fleet| Scored::estimated(query, fleet))?,
@@ -137,6 +142,8 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
             rejections.push(Rejection::of_evidence(query, scored));
         }
     }
+    let considered =
+        if query.keep_all { scored.iter().map(|scored| considered(query, scored)).collect() } else { Vec::new() };
     scored.retain(|scored| scored.meets);
     let feasible = scored.len();
     let pareto = front(query, &scored);
@@ -164,6 +171,7 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
         evaluated,
         feasible,
         simulated,
+        measured: query.measured.map(|_| told),
         complete: !watch.is_stopped(),
         nearest_miss,
         recommendations,
@@ -171,7 +179,32 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
         rejected: counted(&rejections),
         neighbours,
         flips,
+        considered,
     })
+}
+
+/// Puts a fleet that was measured in the place of predictions: of itself, and where it missed also of those that have no
+/// more engines of the same layout. One engine more is then looked at.
+fn measure<'a>(query: &Query<'_>, scored: &mut Vec<Scored<'a>>, measured: MeasuredFleet<'a>) {
+    let MeasuredFleet { fleet, prediction, runs } = measured;
+    let Some(mut judged) = Scored::estimated(query, fleet) else { return };
+    judged.judge(query, &prediction, Basis::Measured(Box::new(prediction.clone()), runs));
+    let misses = !judged.meets;
+    scored.retain(|known| {
+        let is_other = layout_of(&known.fleet) != layout_of(&fleet);
+        let sizes = known.fleet.roles().into_iter().zip(fleet.roles());
+        let is_larger = sizes.clone().any(|((_, one), (_, other))| one.replicas > other.replicas);
+        let is_same_size = sizes.clone().all(|((_, one), (_, other))| one.replicas == other.replicas);
+        is_other || known.basis.evidence() == Evidence::Measured || is_larger || (!misses && !is_same_size)
+    });
+    if misses && query.rank_by == RankBy::Cost {
+        for larger in fleet.resized(1) {
+            if larger.is_within(query) && !scored.iter().any(|known| known.fleet.is(&larger)) {
+                scored.extend(Scored::estimated(query, larger));
+            }
+        }
+    }
+    scored.push(judged);
 }
 
 /// The fleets that meet the objectives by estimate, and the largest ones of the kinds that do not.
@@ -186,6 +219,10 @@ fn estimates<'a>(
     }
     if query.disaggregation != Disaggregation::Never {
         kinds.extend(pairs(candidates).into_iter().map(|(prefill, decode)| (prefill, Some(decode))));
+    }
+    if let Some(shard) = query.shard {
+        let mut place = 0..;
+        kinds.retain(|_| place.next().is_some_and(|place| shard.holds(place)));
     }
     let outcomes = watch.map(Stage::Deployments, kinds, |(candidate, decode)| {
         let sized = match decode {
@@ -210,7 +247,8 @@ fn pairs(candidates: &[Candidate]) -> Vec<(&Candidate, &Candidate)> {
     let mut pairs = Vec::new();
     for prefill in candidates {
         for decode in candidates {
-            if prefill.variant == decode.variant {
+            // The budget of a step is for prompts.
+            if prefill.variant == decode.variant && !decode.has_other_budget {
                 pairs.push((prefill, decode));
             }
         }
@@ -218,17 +256,26 @@ fn pairs(candidates: &[Candidate]) -> Vec<(&Candidate, &Candidate)> {
     pairs
 }
 
-/// Better first; what does not meet the objectives by the best that is known stands where it would if it did. A price that is not known makes GPUs the cost, of all. At the same cost, one pool is simpler than two.
+/// Better first; what does not meet the objectives by the best that is known stands where it would if it did. A price that is not known makes GPUs the cost, of all. At the same cost, runs outrank predictions, one pool is
+/// simpler than two.
 pub(super) fn order(query: &Query<'_>, one: &Scored<'_>, other: &Scored<'_>) -> Ordering {
     let cost = || match (one.usd_per_hour, other.usd_per_hour) {
         (Some(one), Some(other)) => one.total_cmp(&other),
         _ => one.fleet.gpus().cmp(&other.fleet.gpus()),
     };
+    let measured = || {
+        let is_measured = |scored: &Scored<'_>| scored.basis.evidence() == Evidence::Measured;
+        is_measured(other).cmp(&is_measured(one))
+    };
     let simple = || one.fleet.roles().len().cmp(&other.fleet.roles().len());
     let rate = || other.max_rate.total_cmp(&one.max_rate);
     let latency = || mean_ms(one).total_cmp(&mean_ms(other));
+    // Another budget than the engine's own is for what is cheaper or better with it.
+    let plain = || one.fleet.has_other_budget().cmp(&other.fleet.has_other_budget());
     match query.rank_by {
-        RankBy::Cost => cost().then_with(simple).then_with(rate).then_with(latency),
+        RankBy::Cost => {
+            cost().then_with(measured).then_with(simple).then_with(plain).then_with(rate).then_with(latency)
+        }
         RankBy::Throughput => rate().then_with(simple).then_with(cost).then_with(latency),
         RankBy::Latency => latency().then_with(simple).then_with(cost).then_with(rate),
     }
@@ -309,7 +356,7 @@ fn recommendation(query: &Query<'_>, rank: usize, scored: &Scored<'_>) -> Result
             widen(query, fleet, &mut predicted)?;
             predicted
         }
-        Basis::Measured(predicted) => predicted.as_ref().clone(),
+        Basis::Measured(predicted, _) => predicted.as_ref().clone(),
     };
     let mut gpus: Vec<_> = choices.iter().map(|choice| choice.gpu.clone()).collect();
     gpus.dedup();
@@ -325,10 +372,31 @@ fn recommendation(query: &Query<'_>, rank: usize, scored: &Scored<'_>) -> Result
         margin: margins(query, &scored.latencies, worse(&predicted)),
         meets: scored.meets,
         evidence: scored.basis.evidence(),
+        runs: match &scored.basis {
+            Basis::Measured(_, runs) => runs.clone(),
+            _ => Vec::new(),
+        },
+        router: router(fleet),
         command: choices[0].command.clone(),
         roles: choices,
         predicted,
     })
+}
+
+/// The profile of llm-d's router for a fleet, by the guide that has such a fleet.
+fn router(fleet: &Fleet<'_>) -> RouterChoice {
+    let wide = |engines: &Engines<'_>| engines.candidate.parallelism().data() > 1;
+    let (profile, reason) = match fleet {
+        Fleet::Disaggregated { prefill, decode } if wide(prefill) || wide(decode) => {
+            ("wide-ep-lws", "prefill and decode apart, and ranks that share experts, each an endpoint")
+        }
+        Fleet::Disaggregated { .. } => ("pd-disaggregation", "prefill and decode apart"),
+        Fleet::Aggregated(engines) if engines.replicas > 1 => {
+            ("optimized-baseline", "engines that do all of a request: by load and by the prefixes they hold")
+        }
+        Fleet::Aggregated(_) => ("optimized-baseline", "one engine: there is nothing to choose, until it is scaled"),
+    };
+    RouterChoice { profile, reason }
 }
 
 /// The worse end of the 80 % intervals over the prediction.

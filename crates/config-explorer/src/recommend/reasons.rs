@@ -122,7 +122,7 @@ impl Rejection {
     /// Of a fleet that missed an objective in better evidence than an estimate.
     pub(super) fn of_evidence(query: &Query<'_>, scored: &Scored<'_>) -> Self {
         let class =
-            if matches!(scored.basis, Basis::Measured(_)) { Class::MissesMeasured } else { Class::MissesSimulated };
+            if matches!(scored.basis, Basis::Measured(..)) { Class::MissesMeasured } else { Class::MissesSimulated };
         let detail =
             missed(query, &scored.latencies).unwrap_or_else(|| "more requests arrive than it serves".to_owned());
         Self { class, example: format!("{}: {detail}", fleet_name(query, &scored.fleet)) }

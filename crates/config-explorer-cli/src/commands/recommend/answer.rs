@@ -24,6 +24,9 @@ pub(crate) struct RecommendAnswer {
     pub(super) found: Recommendations,
     #[serde(skip)]
     pub(super) explain: bool,
+    /// A part of a search, which need not find anything.
+    #[serde(skip)]
+    pub(super) is_part: bool,
 }
 
 /// The engines of a role in words: `4 x TP 2`.
@@ -99,7 +102,7 @@ impl Answer for RecommendAnswer {
     }
 
     fn status(&self) -> ExitStatus {
-        ExitStatus::yes_if(!self.found.recommendations.is_empty())
+        ExitStatus::yes_if(self.is_part || !self.found.recommendations.is_empty())
     }
 }
 
@@ -137,9 +140,30 @@ impl RecommendAnswer {
                 };
                 writeln!(text, "\n{name}{engines} with\n  {}", role.command)?;
             }
+            writeln!(text, "\nRouter: {} ({})", best.router.profile, best.router.reason)?;
+            if !best.runs.is_empty() {
+                writeln!(text, "\nMeasured by")?;
+                for run in &best.runs {
+                    writeln!(text, "  {} of {}", run.id, run.file)?;
+                }
+            }
             for warning in &best.predicted.warnings {
                 writeln!(text, "\nwarning: {warning}")?;
             }
+        }
+        if let Some(told) = &found.measured {
+            writeln!(
+                text,
+                "\nMeasured runs: {} of {} are of these models, accelerators and loads, in {} configurations: {} answer, {} do \
+                 not surround the question, {} are not in the space, {} lack a statistic that is asked for",
+                told.matching,
+                told.runs,
+                told.configurations,
+                told.used,
+                told.not_surrounding,
+                told.outside_space,
+                told.without_objective
+            )?;
         }
         if let Some(miss) = &found.nearest_miss {
             writeln!(text, "\nNearest miss: {}. It would take", miss.configuration)?;

@@ -6,9 +6,10 @@ use clap::Args;
 use config_explorer::serving;
 use config_explorer::simulation::{EQUAL_OUTPUTS_SPREAD, Outcome, Traffic};
 use config_explorer::workload::{
-    Arrivals, Distribution, Gaps, LengthDistribution, Load, Objectives, PrefixSharing, ReadOptions, Workload,
-    WorkloadSpec, read_workload,
+    Arrivals, Distribution, Gaps, LengthDistribution, Load, Objectives, PrefixSharing, Workload, WorkloadSpec,
 };
+
+use crate::arguments;
 
 /// What arrives.
 #[derive(Debug, Args)]
@@ -60,8 +61,6 @@ pub(super) struct LoadArgs {
 const REQUESTS: u32 = 2_000;
 /// Requests of each client.
 const WAVES: u32 = 10;
-/// Requests of a file whose means the steady state gets.
-const SUMMARISED: u32 = 10_000;
 
 /// The load that was asked for.
 pub(super) struct ResolvedLoad {
@@ -78,11 +77,9 @@ impl LoadArgs {
     pub(super) fn resolve(&self) -> config_explorer::Result<ResolvedLoad> {
         match &self.workload {
             Some(path) => {
-                let file = read_workload(path, &ReadOptions::default())?;
-                let notes = file.warnings.clone();
-                let traffic = Traffic::of_file(file, self.seed);
-                traffic.check()?;
-                Ok(ResolvedLoad { steady: steady_means(&traffic)?, traffic, notes })
+                let (traffic, notes) = arguments::workload::read(path, self.seed)?;
+                let steady = serving::Traffic { prefix_hit_rate: 0.0, ..traffic.steady_state()? };
+                Ok(ResolvedLoad { traffic, steady, notes })
             }
             None => self.given(f64::from(self.input_len.unwrap_or(0)), f64::from(self.output_len.unwrap_or(0))),
         }
@@ -112,21 +109,6 @@ impl LoadArgs {
 
 fn poisson(rate_per_s: f64) -> Arrivals {
     Arrivals::Open { rate_per_s, gaps: Gaps::Poisson, concurrency: None }
-}
-
-/// The means of a file's requests.
-fn steady_means(traffic: &Traffic) -> config_explorer::Result<serving::Traffic> {
-    let means = traffic.summary(SUMMARISED)?;
-    let requests = f64::from(traffic.workload.requests.unwrap_or(means.requests));
-    let load = match (means.rate_per_s.filter(|rate| rate.is_finite() && *rate > 0.0), means.clients) {
-        (Some(rate_per_s), _) => serving::Load::Open { rate_per_s },
-        (None, Some(clients)) => serving::Load::Closed {
-            clients: f64::from(clients).min(requests),
-            requests: Some(requests.max(f64::from(clients))),
-        },
-        (None, None) => serving::Load::Burst { requests },
-    };
-    serving::Traffic::new(means.input_tokens, means.output_tokens.max(1.0), 0.0, load)
 }
 
 impl ResolvedLoad {
