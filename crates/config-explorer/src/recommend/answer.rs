@@ -201,7 +201,7 @@ pub struct NearestMiss {
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Recommendations {
-    /// Deployments that were looked at.
+    /// Deployments that were looked at, each at the number of engines it needs, and engines that do not run.
     pub evaluated: usize,
     /// Those that meet the objectives.
     pub feasible: usize,

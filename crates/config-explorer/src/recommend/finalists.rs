@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// where there are more.
 const REQUESTS: u32 = 2_000;
 const REQUESTS_MIN: u32 = 500;
-const TOKENS: f64 = 5e6;
+const TOKENS: f64 = 2.6e6;
 const OF_EACH_USER: [u32; 2] = [10, 3];
 const REQUESTS_MANY: u32 = 20_000;
 /// The share of them that tells what misses by far.
@@ -32,9 +32,10 @@ const SIMULATIONS_MAX: usize = 64;
 /// saturation (docs/accuracy.md).
 const NARROWLY: f64 = 1.3;
 
-/// Estimates that miss narrowly with one engine less, where that is cheaper.
+/// Estimates that miss narrowly with one engine less, where that is cheaper: of engines at their own budget, from which
+/// others differ little.
 pub(super) fn narrow_misses<'a>(query: &Query<'_>, fleet: &Fleet<'a>) -> Vec<Fleet<'a>> {
-    if query.rank_by != RankBy::Cost {
+    if query.rank_by != RankBy::Cost || fleet.has_other_budget() {
         return Vec::new();
     }
     fleet.resized(-1).into_iter().filter(|smaller| is_narrow_miss(query, smaller)).collect()

@@ -185,7 +185,7 @@ fn sized<'a>(query: &Query<'_>, fleet: Fleet<'a>) -> Option<Sized<'a>> {
 }
 
 /// The smallest number of replicas from 1 to `most` that meets the objectives; more replicas never make it worse.
-pub(super) fn fewest<'a>(query: &Query<'_>, most: u32, fleet: impl Fn(u32) -> Fleet<'a>) -> Option<Sized<'a>> {
+fn fewest<'a>(query: &Query<'_>, most: u32, fleet: impl Fn(u32) -> Fleet<'a>) -> Option<Sized<'a>> {
     let mut best = sized(query, fleet(most))?;
     let (mut too_few, mut enough) = (0, most);
     while enough - too_few > 1 {

@@ -118,7 +118,7 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
 
     let hopeful: Vec<_> = if query.simulate {
         let smaller = scored.iter().flat_map(|scored| narrow_misses(query, &scored.fleet));
-        let largest = missed.iter().copied().filter(|fleet| is_narrow_miss(query, fleet));
+        let largest = missed.iter().copied().filter(|fleet| !fleet.has_other_budget() && is_narrow_miss(query, fleet));
         smaller.chain(largest).filter_map(|fleet| Scored::estimated(query, fleet)).collect()
     } else {
         Vec::new()

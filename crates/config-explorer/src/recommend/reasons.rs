@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::answer::{Flip, Margin, NearestMiss, Neighbour, Rejected};
-use super::fleet::{Engines, Fleet, aggregated, excess, fewest};
-use super::query::{Demand, PoolShare, Query};
+use super::fleet::{Engines, Fleet, aggregated, disaggregated, excess};
+use super::query::{Demand, PoolShare, Query, RankBy};
 use super::rank::{Basis, Scored};
 use super::space::candidates;
 use super::watch::Watch;
@@ -211,12 +211,17 @@ pub(super) fn nearest_miss(query: &Query<'_>, missed: &[(Fleet<'_>, Latencies)])
         return larger_pool(query);
     };
     let mut it_would_take = Vec::new();
-    if let Fleet::Aggregated(engines) = *fleet {
-        let more = |replicas| Fleet::Aggregated(Engines { replicas, ..engines });
-        let enough = MORE.iter().find_map(|times| fewest(query, engines.replicas.saturating_mul(*times), more));
-        if let Some(enough) = enough.filter(|enough| enough.fleet.gpus() > engines.gpus()) {
-            it_would_take.push(format!("{} GPUs instead of {}", enough.fleet.gpus(), engines.gpus()));
+    let enough = MORE.iter().find_map(|times| {
+        let larger = Query { pool: larger(query, *times), rank_by: RankBy::Cost, ..query.clone() };
+        match *fleet {
+            Fleet::Aggregated(engines) => aggregated(&larger, engines.candidate).ok(),
+            Fleet::Disaggregated { prefill, decode } => {
+                disaggregated(&larger, prefill.candidate, decode.candidate).ok()
+            }
         }
+    });
+    if let Some(enough) = enough.filter(|enough| enough.fleet.gpus() > fleet.gpus()) {
+        it_would_take.push(format!("{} GPUs instead of {}", enough.fleet.gpus(), fleet.gpus()));
     }
     if let Demand::Rate(rate) = query.demand {
         let held = fleet.max_rate(query);
@@ -238,11 +243,15 @@ pub(super) fn nearest_miss(query: &Query<'_>, missed: &[(Fleet<'_>, Latencies)])
     })
 }
 
+/// The pool with so many times its GPUs.
+fn larger<'a>(query: &Query<'a>, times: u32) -> Vec<PoolShare<'a>> {
+    query.pool.iter().map(|share| PoolShare { gpus: share.gpus.saturating_mul(times), ..*share }).collect()
+}
+
 /// The smallest multiple of the pool in which the demand can be met.
 fn larger_pool(query: &Query<'_>) -> Option<NearestMiss> {
     MORE.iter().find_map(|times| {
-        let pool = query.pool.iter().map(|share| PoolShare { gpus: share.gpus.saturating_mul(*times), ..*share });
-        let larger = Query { pool: pool.collect(), top: 1, ..query.clone() };
+        let larger = Query { pool: larger(query, *times), top: 1, ..query.clone() };
         let (candidates, _) = candidates(&larger, &larger.traffic().ok()?, &Watch::NONE);
         let fleets = candidates.iter().filter_map(|candidate| aggregated(&larger, candidate).ok());
         let best = fleets.min_by_key(|sized| sized.fleet.gpus())?;

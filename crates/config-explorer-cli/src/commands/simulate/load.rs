@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use config_explorer::recommend::Shard;
 use config_explorer::serving;
 use config_explorer::simulation::{EQUAL_OUTPUTS_SPREAD, Outcome, Traffic};
 use config_explorer::workload::{
@@ -55,6 +56,24 @@ pub(super) struct LoadArgs {
     /// Where the random numbers start; equal seeds give equal results.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+
+    /// Simulate again with the seeds that follow, one run for each in `--shard-out`; the first is printed.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        requires = "shard_out",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    repetitions: u64,
+
+    /// Simulate one part of the repetitions, such as 0/4: the first of four.
+    #[arg(long, value_name = "I/N", requires = "shard_out")]
+    shard: Option<Shard>,
+
+    /// Write each repetition as a run, for `runs`: a `.parquet` file. Parts are read together from their folder.
+    #[arg(long, value_name = "FILE.parquet", conflicts_with = "find_max_rate")]
+    pub(super) shard_out: Option<PathBuf>,
 }
 
 /// Requests of a run that does not say how many.
@@ -73,6 +92,17 @@ pub(super) struct ResolvedLoad {
 }
 
 impl LoadArgs {
+    /// The seeds of the repetitions of this part.
+    pub(super) fn seeds(&self) -> config_explorer::Result<Vec<u64>> {
+        let holds = |repetition: &u64| self.shard.is_none_or(|shard| shard.holds(*repetition as usize));
+        let seeds: Vec<_> = (0..self.repetitions).filter(holds).map(|place| self.seed.wrapping_add(place)).collect();
+        if seeds.is_empty() {
+            let reason = "there are fewer repetitions than parts: raise `--repetitions`".to_owned();
+            return Err(config_explorer::Error::InvalidSetting { setting: "--shard".to_owned(), reason });
+        }
+        Ok(seeds)
+    }
+
     /// Reads and checks it.
     pub(super) fn resolve(&self) -> config_explorer::Result<ResolvedLoad> {
         match &self.workload {
