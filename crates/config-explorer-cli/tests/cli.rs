@@ -497,7 +497,9 @@ fn recommendations_from_runs_and_workloads() {
     let fp8 = "recommend Qwen/Qwen3-32B-FP8 --offline --engine vllm@0.19.1 --gpus H100:4";
     snapshot(
         "recommend_runs",
-        &format!("{fp8} --input-len 4096 --output-len 512 --users 24 --slo tpot:mean<40ms --runs runs"),
+        &format!(
+            "{fp8} --input-len 4096 --output-len 512 --users 24 --slo tpot:mean<20ms --disaggregation never --runs runs"
+        ),
     );
     let qwen = "Qwen/Qwen3-32B --offline --engine vllm@0.19.1";
     snapshot("recommend_workload", &format!("recommend {qwen} --gpus H100:4 --workload workload.yaml"));

@@ -146,8 +146,8 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
         if query.keep_all { scored.iter().map(|scored| considered(query, scored)).collect() } else { Vec::new() };
     scored.retain(|scored| scored.meets);
     let feasible = scored.len();
-    let pareto = front(query, &scored);
     let distinct = distinct(scored);
+    let pareto = front(query, &distinct);
     let recommendations = distinct
         .par_iter()
         .take(query.top)

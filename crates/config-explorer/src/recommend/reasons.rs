@@ -275,9 +275,10 @@ pub(super) fn neighbours(query: &Query<'_>, winner: &Scored<'_>, others: &[Score
         let (ours, theirs) = (winner.fleet.gpus(), other.fleet.gpus());
         match (winner.usd_per_hour, other.usd_per_hour) {
             (Some(our_usd), Some(their_usd)) if their_usd > our_usd * 1.000_001 => format!(
-                "{} an hour instead of {}: {theirs} GPUs instead of {ours}",
+                "{} an hour instead of {}{}",
                 dollars(their_usd),
-                dollars(our_usd)
+                dollars(our_usd),
+                if theirs == ours { String::new() } else { format!(": {theirs} GPUs instead of {ours}") }
             ),
             (None, _) | (_, None) if theirs > ours => format!("{theirs} GPUs instead of {ours}"),
             _ if other.max_rate < winner.max_rate => format!(
