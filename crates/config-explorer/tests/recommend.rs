@@ -243,6 +243,12 @@ fn measured_runs_outrank_predictions_where_they_surround_the_question() {
     let told = found.measured.unwrap();
     assert_eq!((told.runs, told.configurations, told.used, told.outside_space), (3, 2, 1, 1), "{told:?}");
 
+    // Nor is anything said of a kind of layout that was not asked for.
+    let split = ask_with(&runs, "H100:16", Demand::Rate(20.0), "ttft:p99<2s", |query| {
+        query.disaggregation = Disaggregation::Always;
+    });
+    assert_eq!((split.measured.unwrap().used, split.measured.unwrap().outside_space), (0, 2));
+
     // What was measured to miss is not recommended, nor less of it.
     let found = aggregated(&[measured(2, 20.0, 50.0)]);
     assert!(found.recommendations[0].gpus > 4);

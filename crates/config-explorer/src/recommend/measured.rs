@@ -6,7 +6,7 @@
 
 use super::answer::{MeasuredRun, MeasuredUse};
 use super::fleet::{Engines, Fleet};
-use super::query::{Demand, Query};
+use super::query::{Demand, Disaggregation, Query};
 use super::space::Candidate;
 use crate::Result;
 use crate::memory::ParallelismSummary;
@@ -80,7 +80,13 @@ pub(super) fn measured<'a>(
     };
     let mut fleets: Vec<MeasuredFleet<'_>> = Vec::new();
     for (place, points) in configurations {
-        let fleet = fleet(&place, candidates).filter(|fleet| fleet.is_within(query));
+        let unwanted = match query.disaggregation {
+            Disaggregation::Auto => None,
+            Disaggregation::Never => Some(2),
+            Disaggregation::Always => Some(1),
+        };
+        let fleet =
+            fleet(&place, candidates).filter(|fleet| fleet.is_within(query) && unwanted != Some(fleet.roles().len()));
         let point = interpolated(&points, &[query.output_tokens, query.input_tokens, load]);
         let Some((fleet, point)) = fleet.zip(point) else {
             *(if fleet.is_none() { &mut told.outside_space } else { &mut told.not_surrounding }) += 1;

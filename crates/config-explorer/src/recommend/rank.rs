@@ -160,7 +160,8 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
         }
         None => (Vec::new(), Vec::new()),
     };
-    let nearest_miss = if distinct.is_empty() {
+    // A search that was stopped has not seen what is nearest.
+    let nearest_miss = if distinct.is_empty() && !watch.is_stopped() {
         let unseen: Vec<_> = missed.iter().filter(|fleet| !misses.iter().any(|(seen, _)| seen.is(fleet))).collect();
         misses.extend(unseen.into_iter().filter_map(|fleet| Some((*fleet, fleet.latencies(query, traffic.load)?))));
         nearest_miss(query, &misses)
