@@ -134,9 +134,9 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
         false => 0,
     };
 
-    let refuted = scored.iter().filter(|scored| !scored.meets && scored.basis.evidence() != Evidence::Estimated);
-    let mut misses: Vec<_> = refuted.map(|scored| (scored.fleet, scored.latencies)).collect();
+    let mut refuted = Vec::new();
     for scored in scored.iter().filter(|scored| !scored.meets && scored.basis.evidence() != Evidence::Estimated) {
+        refuted.push((scored.fleet, scored.latencies));
         // What an estimate had rejected already is not counted twice.
         if !missed.iter().any(|fleet| fleet.is(&scored.fleet)) {
             rejections.push(Rejection::of_evidence(query, scored));
@@ -162,9 +162,9 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
     };
     // A search that was stopped has not seen what is nearest.
     let nearest_miss = if distinct.is_empty() && !watch.is_stopped() {
-        let unseen: Vec<_> = missed.iter().filter(|fleet| !misses.iter().any(|(seen, _)| seen.is(fleet))).collect();
-        misses.extend(unseen.into_iter().filter_map(|fleet| Some((*fleet, fleet.latencies(query, traffic.load)?))));
-        nearest_miss(query, &misses)
+        let unseen: Vec<_> = missed.iter().filter(|fleet| !refuted.iter().any(|(seen, _)| seen.is(fleet))).collect();
+        refuted.extend(unseen.into_iter().filter_map(|fleet| Some((*fleet, fleet.latencies(query, traffic.load)?))));
+        nearest_miss(query, &refuted)
     } else {
         None
     };

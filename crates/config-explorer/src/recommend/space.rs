@@ -49,7 +49,7 @@ pub(super) fn candidates(query: &Query<'_>, traffic: &Traffic, watch: &Watch<'_>
                 let layouts =
                     layouts(serve, &query.variants[variant].model.architecture, &query.pool[share], pipelines);
                 let tried =
-                    watch.map(Stage::Engines, layouts, |serve| with_budgets(query, traffic, variant, share, serve));
+                    watch.map(Stage::Engines, layouts, |serve| with_budgets(query, traffic, variant, share, &serve));
                 let runs = tried.iter().flatten().any(Result::is_ok);
                 for outcome in tried.into_iter().flatten() {
                     match outcome {
@@ -143,7 +143,7 @@ fn with_budgets(
     traffic: &Traffic,
     variant: usize,
     share: usize,
-    serve: ServeArgs,
+    serve: &ServeArgs,
 ) -> Result<Vec<Candidate>, Rejection> {
     let default = candidate(query, traffic, variant, share, serve.clone())?;
     if serve.max_num_batched_tokens.is_some() {
