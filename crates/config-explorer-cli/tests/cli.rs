@@ -543,6 +543,83 @@ fn recommendations() {
     snapshot!("recommend_zero_rate", &format!("{qwen} --gpus H100:8 --rate 0"));
 }
 
+/// A workload of two kinds of lengths, made up.
+const TWO_LENGTHS: &str = r#"
+requests: 400
+arrivals: { open: { rate_per_s: 4 } }
+input: { values: [200, 3000], weights: [3, 1] }
+output: { mean: 150, stddev: 40, min: 10, max: 400 }
+slo: "ttft:p99<2s"
+"#;
+
+#[test]
+fn recommendations_from_runs_and_workloads() {
+    let program = with_runs();
+    std::fs::write(program.home().join("workload.yaml"), TWO_LENGTHS).unwrap();
+    let snapshot = |name: &str, arguments: &str| {
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!(name, program.transcript(arguments));
+        });
+    };
+    let fp8 = "recommend Qwen/Qwen3-32B-FP8 --offline --engine vllm@0.19.1 --gpus H100:4";
+    snapshot(
+        "recommend_runs",
+        &format!(
+            "{fp8} --input-len 4096 --output-len 512 --users 24 --slo tpot:mean<20ms --disaggregation never --runs runs"
+        ),
+    );
+    let qwen = "Qwen/Qwen3-32B --offline --engine vllm@0.19.1";
+    snapshot("recommend_workload", &format!("recommend {qwen} --gpus H100:4 --workload workload.yaml"));
+    snapshot(
+        "recommend_workload_and_rate",
+        &format!("recommend {qwen} --gpus H100:4 --workload workload.yaml --rate 1"),
+    );
+    snapshot("estimate_workload", &format!("estimate {qwen} --gpu H100 --tp 2 --workload workload.yaml"));
+    snapshot(
+        "recommend_no_simulation",
+        &format!("{fp8} --input-len 1000 --output-len 9 --rate 1 --no-simulation -o csv"),
+    );
+}
+
+#[test]
+fn parts_are_read_together() {
+    let program = Program::new();
+    std::fs::create_dir(program.home().join("parts")).unwrap();
+    let qwen = "recommend Qwen/Qwen3-32B --offline --engine vllm@0.19.1 --gpus H100:8 --input-len 1000 --output-len 300 \
+                --rate 8 --slo ttft:p99<2s";
+    for part in ["0/2", "1/2"] {
+        let out = format!("--shard {part} --shard-out parts/{}.parquet", &part[..1]);
+        let output = program.run(&format!("{qwen} {out}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let json =
+        |arguments: &str| -> serde_json::Value { serde_json::from_slice(&program.run(arguments).stdout).unwrap() };
+    let whole = json(&format!("{qwen} -o json"));
+    let merged = json("runs filter parts --where kind=simulated --slo ttft:p99<2s -o json");
+    let costs = merged["runs"].as_array().unwrap().iter().map(|run| run["usd_per_hour"].as_f64().unwrap());
+    let cheapest = costs.min_by(f64::total_cmp).unwrap();
+    assert!((cheapest - whole["recommendations"][0]["usd_per_hour"].as_f64().unwrap()).abs() < 1e-9);
+
+    let simulate = "simulate Qwen/Qwen3-32B --gpu H100 --offline --tp 2 --input-len 1000 --output-len 100 --rate 2 \
+                    --requests 50 --repetitions 3";
+    for part in ["0/2", "1/2"] {
+        let out = format!("--shard {part} --shard-out seeds/{}.parquet", &part[..1]);
+        std::fs::create_dir_all(program.home().join("seeds")).unwrap();
+        assert!(program.run(&format!("{simulate} {out}")).status.success());
+    }
+    program.run(&format!("{simulate} --shard-out all.parquet"));
+    let ids = |path: &str| {
+        let listed = json(&format!("runs list {path} -o json"));
+        let runs = listed["runs"].as_array().unwrap().clone();
+        runs.iter().map(|run| run["id"].to_string()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(ids("seeds"), ids("all.parquet"));
+    assert_eq!(ids("seeds").len(), 3);
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::assert_snapshot!("recommend_wrong_shard", program.transcript(&format!("{qwen} --shard 2/2 --shard-out x.parquet")));
+    });
+}
+
 #[test]
 fn a_curve_is_drawn_in_every_format() {
     let program = Program::new();

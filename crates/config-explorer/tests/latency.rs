@@ -295,6 +295,12 @@ fn prefill_and_decode_pools_answer_like_engines() {
     assert!(finite(&few) && finite(&many) && at_least(many.tpot_ms.mean, few.tpot_ms.mean));
     let together = estimate(&Deployment::Aggregated(role), &case.traffic(open(10.0)).unwrap()).unwrap();
     assert!(many.tpot_ms.mean < together.tpot_ms.mean, "no prompt interrupts a decode pool");
-    let clients = estimate(&pools, &case.traffic(closed(64.0)).unwrap()).unwrap();
-    assert!(finite(&clients) && !clients.warnings.is_empty());
+    // Every client is somewhere: in a queue, or being served (Little's law).
+    let uneven = Deployment::Disaggregated { prefill: engine.role(1, Calibration::built_in()).unwrap(), decode: role };
+    for clients in [1.0, 64.0, 500.0, 5000.0] {
+        let served = estimate(&uneven, &case.traffic(closed(clients)).unwrap()).unwrap();
+        assert!(finite(&served) && !served.warnings.is_empty());
+        let present = served.throughput.requests_per_s * served.e2e_ms.unwrap().mean / 1e3;
+        assert!((0.97..1.03).contains(&(present / clients)), "{present} of {clients}");
+    }
 }

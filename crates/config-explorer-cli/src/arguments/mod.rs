@@ -7,3 +7,4 @@ pub(crate) mod model;
 pub(crate) mod names;
 pub(crate) mod picture;
 pub(crate) mod target;
+pub(crate) mod workload;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::memory::{ParallelismSummary, SettingsSummary};
+use crate::reports::Run;
 use crate::serving::Prediction;
 
 /// Whether prefill and decode have engines of their own.
@@ -68,6 +69,43 @@ pub struct Margin {
     pub met_at_interval_end: bool,
 }
 
+/// A run behind an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct MeasuredRun {
+    /// The start of its identity, as `runs list` shows it.
+    pub id: String,
+    /// The file it was read from.
+    pub file: String,
+}
+
+/// What became of the runs that were given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct MeasuredUse {
+    /// Runs that were given.
+    pub runs: usize,
+    /// Those that measure one of the checkpoints on one of the accelerators under this kind of load.
+    pub matching: usize,
+    /// The configurations of those.
+    pub configurations: usize,
+    /// Configurations that answer the question.
+    pub used: usize,
+    /// Configurations that are not in the space, or larger than the pool.
+    pub outside_space: usize,
+    /// Configurations whose runs do not surround the lengths and the load.
+    pub not_surrounding: usize,
+    /// Configurations whose runs lack a statistic that an objective limits.
+    pub without_objective: usize,
+}
+
+/// A profile of llm-d's router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RouterChoice {
+    /// The guide of llm-d that it is of.
+    pub profile: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
 /// A configuration that meets the objectives.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Recommendation {
@@ -85,7 +123,8 @@ pub struct Recommendation {
     pub usd_per_hour: Option<f64>,
     /// Dollars of a million output tokens under this load.
     pub usd_per_million_output_tokens: Option<f64>,
-    /// Requests per second, Poisson arrivals, that it holds within the objectives of latency.
+    /// Requests per second, Poisson arrivals, that it holds within the objectives of latency, in the steady state; at least
+    /// what it was found to hold.
     pub max_rate_within_slo: f64,
     /// What it does under the load.
     pub predicted: Prediction,
@@ -95,6 +134,11 @@ pub struct Recommendation {
     pub margin: Vec<Margin>,
     /// What this rests on.
     pub evidence: Evidence,
+    /// The runs behind it, where it was measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<MeasuredRun>,
+    /// How the router should choose an engine.
+    pub router: RouterChoice,
     /// The command that starts one engine; of a prefill pool, if there are two.
     pub command: String,
 }
@@ -112,6 +156,8 @@ pub struct FrontPoint {
     pub e2e_mean_ms: f64,
     /// Requests per second that it holds within the objectives of latency.
     pub max_rate_within_slo: f64,
+    /// What its latency rests on.
+    pub evidence: Evidence,
 }
 
 /// Configurations that were rejected for one reason.
@@ -159,12 +205,17 @@ pub struct NearestMiss {
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Recommendations {
-    /// Deployments that were looked at.
+    /// Deployments that were looked at, each at the number of engines it needs, and engines that do not run.
     pub evaluated: usize,
     /// Those that meet the objectives.
     pub feasible: usize,
     /// Those that were simulated.
     pub simulated: usize,
+    /// Of measured runs, where some were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured: Option<MeasuredUse>,
+    /// The search was not stopped before its end.
+    pub complete: bool,
     /// Best first.
     pub recommendations: Vec<Recommendation>,
     /// What nothing beats in cost, latency and throughput, cheapest first.
@@ -177,4 +228,7 @@ pub struct Recommendations {
     pub flips: Vec<Flip>,
     /// Where nothing meets the objectives: what comes closest.
     pub nearest_miss: Option<NearestMiss>,
+    /// Every deployment that was scored, as runs for a store; empty unless [`Query::keep_all`](super::Query::keep_all).
+    #[serde(skip)]
+    pub considered: Vec<Run>,
 }

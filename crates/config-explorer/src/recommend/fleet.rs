@@ -1,9 +1,10 @@
 //! How many engines the load needs within the objectives, and what rate they hold.
 
-use super::query::{Query, RankBy};
+use super::query::{Demand, Query, RankBy};
 use super::space::Candidate;
 use crate::latency::StepTimes;
 use crate::serving::{Deployment, Latencies, Load, Traffic, latencies};
+use crate::workload::Objective;
 
 /// Engines of a role: how many of which.
 #[derive(Debug, Clone, Copy)]
@@ -67,12 +68,56 @@ impl<'a> Fleet<'a> {
         latencies(&self.deployment(query).ok()?, &steps, &traffic).ok()
     }
 
+    /// With `change` more engines of one role: one fleet for each role. None has a role without engines.
+    pub(super) fn resized(&self, change: i32) -> Vec<Self> {
+        let resized = |engines: Engines<'a>| {
+            let replicas = engines.replicas.checked_add_signed(change).filter(|replicas| *replicas > 0)?;
+            Some(Engines { replicas, ..engines })
+        };
+        match *self {
+            Self::Aggregated(engines) => resized(engines).map(Self::Aggregated).into_iter().collect(),
+            Self::Disaggregated { prefill, decode } => {
+                let prefills = resized(prefill).map(|prefill| Self::Disaggregated { prefill, decode });
+                let decodes = resized(decode).map(|decode| Self::Disaggregated { prefill, decode });
+                prefills.into_iter().chain(decodes).collect()
+            }
+        }
+    }
+
+    /// The same engines, and as many.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.roles(), other.roles());
+        ours.len() == theirs.len()
+            && ours.iter().zip(&theirs).all(|((_, one), (_, other))| {
+                std::ptr::eq(one.candidate, other.candidate) && one.replicas == other.replicas
+            })
+    }
+
+    /// The step budget of some engine is not the default one.
+    pub(super) fn has_other_budget(&self) -> bool {
+        self.roles().iter().any(|(_, engines)| engines.candidate.has_other_budget)
+    }
+
+    /// The pool has enough GPUs.
+    pub(super) fn is_within(&self, query: &Query<'_>) -> bool {
+        let taken = |share: usize| {
+            let of_share = |(_, engines): &(_, Engines<'_>)| (engines.candidate.share == share).then(|| engines.gpus());
+            self.roles().iter().filter_map(of_share).sum::<u32>()
+        };
+        query.pool.iter().enumerate().all(|(place, share)| taken(place) <= share.gpus)
+    }
+
+    /// Requests per second that it serves at most, whatever they take.
+    pub(super) fn most_per_s(&self, query: &Query<'_>) -> Option<f64> {
+        Some(self.latencies(query, Load::Open { rate_per_s: 1e9 })?.requests_per_s)
+    }
+
     /// Requests per second that it holds within the objectives of latency, Poisson arrivals.
     pub(super) fn max_rate(&self, query: &Query<'_>) -> f64 {
         // Halvings: 0.02 % of the most that it can serve.
         const STEPS: u32 = 12;
-        let Some(most) = self.latencies(query, Load::Open { rate_per_s: 1e9 }) else { return 0.0 };
-        let (mut held, mut too_much) = (0.0, most.requests_per_s);
+        let Some(most) = self.most_per_s(query) else { return 0.0 };
+        let (mut held, mut too_much) = (0.0, most);
         for _ in 0..STEPS {
             let rate = f64::midpoint(held, too_much);
             let within = self
@@ -102,6 +147,23 @@ pub(super) fn meets(query: &Query<'_>, latencies: &Latencies) -> bool {
     !latencies.saturated && query.objectives.are_met_by(|quantity| latencies.value(quantity, query.output_tokens))
 }
 
+/// How far a fleet is from the objectives: the largest quotient of value and limit, and beyond saturation what arrives
+/// over what is served. 1 or less where all are met.
+pub(super) fn excess(query: &Query<'_>, latencies: &Latencies) -> f64 {
+    let overload = match query.demand {
+        Demand::Rate(rate) if latencies.saturated => 1.0 + rate / latencies.requests_per_s,
+        _ => 0.0,
+    };
+    let over = |objective: &Objective| {
+        let value = latencies.value(objective.quantity, query.output_tokens).unwrap_or(f64::INFINITY);
+        if objective.comparison.is_upper_bound() { value / objective.limit } else { objective.limit / value }
+    };
+    if overload > 0.0 {
+        return overload;
+    }
+    query.objectives.0.iter().map(over).fold(0.0, f64::max)
+}
+
 /// A fleet that was sized, and what it does under the demand.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sized<'a> {
@@ -123,7 +185,7 @@ fn sized<'a>(query: &Query<'_>, fleet: Fleet<'a>) -> Option<Sized<'a>> {
 }
 
 /// The smallest number of replicas from 1 to `most` that meets the objectives; more replicas never make it worse.
-pub(super) fn fewest<'a>(query: &Query<'_>, most: u32, fleet: impl Fn(u32) -> Fleet<'a>) -> Option<Sized<'a>> {
+fn fewest<'a>(query: &Query<'_>, most: u32, fleet: impl Fn(u32) -> Fleet<'a>) -> Option<Sized<'a>> {
     let mut best = sized(query, fleet(most))?;
     let (mut too_few, mut enough) = (0, most);
     while enough - too_few > 1 {
@@ -154,10 +216,18 @@ pub(super) fn aggregated<'a>(query: &Query<'_>, candidate: &'a Candidate) -> Res
     chosen(query, most, fleet).ok_or_else(|| fleet(most))
 }
 
-/// The engines of two kinds that the demand needs, those for prompts and those that decode; `None` if the pool has too few.
-pub(super) fn disaggregated<'a>(query: &Query<'_>, prefill: &'a Candidate, decode: &'a Candidate) -> Option<Sized<'a>> {
+/// The engines of two kinds that the demand needs, those for prompts and those that decode.
+///
+/// # Errors
+/// The split of the pool that comes closest, which misses the objectives; `None` if the pool has too few GPUs for both.
+pub(super) fn disaggregated<'a>(
+    query: &Query<'_>,
+    prefill: &'a Candidate,
+    decode: &'a Candidate,
+) -> Result<Sized<'a>, Option<Fleet<'a>>> {
     let decodes_max = query.pool[decode.share].gpus / decode.gpus();
     let mut best: Option<(f64, Sized<'_>)> = None;
+    let mut closest: Option<(f64, Fleet<'_>)> = None;
     for decodes in 1..=decodes_max {
         let decoding = Engines { candidate: decode, replicas: decodes };
         let most = most_beside(query, decoding, prefill);
@@ -168,7 +238,16 @@ pub(super) fn disaggregated<'a>(query: &Query<'_>, prefill: &'a Candidate, decod
             prefill: Engines { candidate: prefill, replicas: prefills },
             decode: decoding,
         };
-        let Some(sized) = chosen(query, most, fleet) else { continue };
+        let Some(sized) = chosen(query, most, fleet) else {
+            if best.is_none() {
+                let latencies = query.traffic().ok().and_then(|traffic| fleet(most).latencies(query, traffic.load));
+                let far = latencies.map_or(f64::INFINITY, |latencies| excess(query, &latencies));
+                if closest.is_none_or(|(least, _)| far < least) {
+                    closest = Some((far, fleet(most)));
+                }
+            }
+            continue;
+        };
         let badness = match query.rank_by {
             RankBy::Cost => sized.fleet.usd_per_hour(query).unwrap_or_else(|| f64::from(sized.fleet.gpus())),
             RankBy::Throughput => -sized.fleet.max_rate(query),
@@ -178,5 +257,5 @@ pub(super) fn disaggregated<'a>(query: &Query<'_>, prefill: &'a Candidate, decod
             best = Some((badness, sized));
         }
     }
-    best.map(|(_, sized)| sized)
+    best.map(|(_, sized)| sized).ok_or(closest.map(|(_, fleet)| fleet))
 }

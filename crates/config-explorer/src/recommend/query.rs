@@ -1,10 +1,14 @@
 //! What is asked.
 
+use std::str::FromStr;
+
 use crate::engine::{EngineRules, Flag, ServeArgs};
 use crate::hardware::{Accelerator, Accelerators, Prices};
 use crate::latency::Calibration;
 use crate::model::Model;
+use crate::reports::Run;
 use crate::serving::{Load, Traffic};
+use crate::simulation;
 use crate::workload::Objectives;
 use crate::{Error, Result};
 
@@ -59,6 +63,45 @@ pub enum Disaggregation {
     Always,
 }
 
+/// Runs, and the accelerators that they name.
+#[derive(Debug, Clone, Copy)]
+pub struct Measurements<'a> {
+    /// The runs; what does not concern the query is passed over.
+    pub runs: &'a [Run],
+    /// Accelerators by all their names.
+    pub accelerators: &'a Accelerators,
+}
+
+/// One of several parts that can be done apart: what is the `index`-th of every `count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Which part, from 0.
+    pub index: usize,
+    /// How many parts there are.
+    pub count: usize,
+}
+
+impl Shard {
+    /// Whether the part holds what is at a place.
+    pub fn holds(self, place: usize) -> bool {
+        place % self.count == self.index
+    }
+}
+
+impl FromStr for Shard {
+    type Err = Error;
+
+    /// `0/4`: the first of four.
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
+        let shard = parts.map(|(index, count)| Self { index, count }).filter(|shard| shard.index < shard.count);
+        shard.ok_or_else(|| Error::InvalidSetting {
+            setting: format!("--shard {text}"),
+            reason: "write INDEX/COUNT with INDEX from 0, such as 0/4".to_owned(),
+        })
+    }
+}
+
 /// What is asked.
 #[derive(Debug, Clone)]
 pub struct Query<'a> {
@@ -76,6 +119,9 @@ pub struct Query<'a> {
     pub prefix_hit_rate: f64,
     /// The load.
     pub demand: Demand,
+    /// What is really sent, of which lengths, hit rate and load are the means: what finalists are simulated with. `None`:
+    /// equal requests of these means.
+    pub workload: Option<&'a simulation::Traffic>,
     /// What it must meet.
     pub objectives: Objectives,
     /// What comes first.
@@ -86,8 +132,33 @@ pub struct Query<'a> {
     pub prices: &'a Prices,
     /// Coefficients of the latency model.
     pub calibration: &'a Calibration,
+    /// Measured runs, which outrank predictions.
+    pub measured: Option<Measurements<'a>>,
+    /// The part of the deployments that this search looks at; `None`: all.
+    pub shard: Option<Shard>,
+    /// The answer holds every deployment that was scored.
+    pub keep_all: bool,
+    /// Finalists are simulated; otherwise the answer is estimated.
+    pub simulate: bool,
     /// How many configurations to return.
     pub top: usize,
+}
+
+impl Demand {
+    /// The demand of a load in the steady state.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] for a burst, which is over before it is a load.
+    pub fn of(load: &Load) -> Result<Self> {
+        match *load {
+            Load::Open { rate_per_s } => Ok(Self::Rate(rate_per_s)),
+            Load::Closed { clients, .. } => Ok(Self::Users(clients)),
+            Load::Burst { .. } => Err(Error::InvalidSetting {
+                setting: "arrivals".to_owned(),
+                reason: "a burst is no lasting load: give the workload a rate or a number of clients".to_owned(),
+            }),
+        }
+    }
 }
 
 impl Query<'_> {

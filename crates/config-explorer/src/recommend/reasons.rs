@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::answer::{Flip, Margin, NearestMiss, Neighbour, Rejected};
-use super::fleet::{Engines, Fleet, aggregated, fewest};
-use super::query::{Demand, PoolShare, Query};
-use super::rank::Scored;
+use super::fleet::{Engines, Fleet, aggregated, disaggregated, excess};
+use super::query::{Demand, PoolShare, Query, RankBy};
+use super::rank::{Basis, Scored};
 use super::space::candidates;
+use super::watch::Watch;
 use crate::engine::ServeArgs;
 use crate::serving::{Latencies, Load};
 use crate::workload::Objective;
@@ -19,6 +20,8 @@ pub(super) enum Class {
     TooSlowIdle,
     TooSlowLoaded,
     TooFewGpus,
+    MissesSimulated,
+    MissesMeasured,
 }
 
 impl Class {
@@ -29,6 +32,8 @@ impl Class {
             Self::TooSlowIdle => "misses an objective even for a single request",
             Self::TooSlowLoaded => "misses an objective under this load, with all GPUs there are",
             Self::TooFewGpus => "cannot carry the load with all GPUs there are",
+            Self::MissesSimulated => "misses an objective in the simulation",
+            Self::MissesMeasured => "missed an objective when it was measured",
         }
     }
 }
@@ -85,14 +90,7 @@ impl Rejection {
         let idle = one.latencies(query, Load::Closed { clients: 1.0, requests: None });
         let loaded = query.traffic().ok().and_then(|traffic| largest.latencies(query, traffic.load));
         let name = fleet_name(query, largest);
-        let missed = |latencies: &Option<Latencies>| {
-            let latencies = latencies.as_ref()?;
-            query.objectives.0.iter().find_map(|objective| {
-                let value = latencies.value(objective.quantity, query.output_tokens);
-                let value = value.filter(|value| !objective.is_met_by(Some(*value)))?;
-                Some(format!("{objective} is missed with {}", rounded(value)))
-            })
-        };
+        let missed = |latencies: &Option<Latencies>| missed(query, latencies.as_ref()?);
         let slow_idle = idle.is_some_and(|latencies| {
             let met =
                 |objective: &Objective| objective.is_met_by(latencies.value(objective.quantity, query.output_tokens));
@@ -108,6 +106,26 @@ impl Rejection {
             (Class::TooSlowLoaded, missed(&loaded))
         };
         Self { class, example: format!("{name}: {}", detail.unwrap_or_else(|| class.words().to_owned())) }
+    }
+}
+
+/// The first objective that is missed, in words.
+fn missed(query: &Query<'_>, latencies: &Latencies) -> Option<String> {
+    query.objectives.0.iter().find_map(|objective| {
+        let value = latencies.value(objective.quantity, query.output_tokens);
+        let value = value.filter(|value| !objective.is_met_by(Some(*value)))?;
+        Some(format!("{objective} is missed with {}", rounded(value)))
+    })
+}
+
+impl Rejection {
+    /// Of a fleet that missed an objective in better evidence than an estimate.
+    pub(super) fn of_evidence(query: &Query<'_>, scored: &Scored<'_>) -> Self {
+        let class =
+            if matches!(scored.basis, Basis::Measured(..)) { Class::MissesMeasured } else { Class::MissesSimulated };
+        let detail =
+            missed(query, &scored.latencies).unwrap_or_else(|| "more requests arrive than it serves".to_owned());
+        Self { class, example: format!("{}: {detail}", fleet_name(query, &scored.fleet)) }
     }
 }
 
@@ -183,44 +201,31 @@ impl Worse {
     pub(super) const NONE: Self = Self { ttft: 1.0, tpot: 1.0 };
 }
 
-/// How far a fleet is from the objectives: the largest quotient of value and limit, and beyond saturation what arrives
-/// over what is served. 1 or less where all are met.
-fn excess(query: &Query<'_>, latencies: &Latencies) -> f64 {
-    let overload = match query.demand {
-        Demand::Rate(rate) if latencies.saturated => 1.0 + rate / latencies.requests_per_s,
-        _ => 0.0,
-    };
-    let over = |objective: &Objective| {
-        let value = latencies.value(objective.quantity, query.output_tokens).unwrap_or(f64::INFINITY);
-        if objective.comparison.is_upper_bound() { value / objective.limit } else { objective.limit / value }
-    };
-    if overload > 0.0 {
-        return overload;
-    }
-    query.objectives.0.iter().map(over).fold(0.0, f64::max)
-}
-
 /// How many times the GPUs there are is looked at where they do not do.
 const MORE: [u32; 5] = [2, 4, 8, 16, 32];
 
 /// The fleet that comes closest, and what would do. Where no engine fits, what would fit in a larger pool.
-pub(super) fn nearest_miss(query: &Query<'_>, fleets: &[Fleet<'_>]) -> Option<NearestMiss> {
-    let traffic = query.traffic().ok()?;
-    if fleets.is_empty() {
+pub(super) fn nearest_miss(query: &Query<'_>, missed: &[(Fleet<'_>, Latencies)]) -> Option<NearestMiss> {
+    let far = |latencies: &Latencies| excess(query, latencies);
+    let Some((fleet, closest)) = missed.iter().min_by(|(_, one), (_, other)| far(one).total_cmp(&far(other))) else {
         return larger_pool(query);
-    }
-    let latencies = |fleet: &Fleet<'_>| fleet.latencies(query, traffic.load);
-    let misses = fleets.iter().filter_map(|fleet| Some((fleet, latencies(fleet)?)));
-    let (fleet, closest) = misses.min_by(|(_, one), (_, other)| excess(query, one).total_cmp(&excess(query, other)))?;
+    };
     let mut it_would_take = Vec::new();
-    let Fleet::Aggregated(engines) = *fleet else { return None };
-    let more = |replicas| Fleet::Aggregated(Engines { replicas, ..engines });
-    if let Some(enough) = MORE.iter().find_map(|times| fewest(query, engines.replicas * times, more)) {
-        it_would_take.push(format!("{} GPUs instead of {}", enough.fleet.gpus(), engines.gpus()));
+    let enough = MORE.iter().find_map(|times| {
+        let larger = Query { pool: larger(query, *times), rank_by: RankBy::Cost, ..query.clone() };
+        match *fleet {
+            Fleet::Aggregated(engines) => aggregated(&larger, engines.candidate).ok(),
+            Fleet::Disaggregated { prefill, decode } => {
+                disaggregated(&larger, prefill.candidate, decode.candidate).ok()
+            }
+        }
+    });
+    if let Some(enough) = enough.filter(|enough| enough.fleet.gpus() > fleet.gpus()) {
+        it_would_take.push(format!("{} GPUs instead of {}", enough.fleet.gpus(), fleet.gpus()));
     }
     if let Demand::Rate(rate) = query.demand {
         let held = fleet.max_rate(query);
-        if held > 0.0 {
+        if held > 0.0 && held < rate {
             it_would_take.push(format!("{} requests/s instead of {}", rounded(held), rounded(rate)));
         }
     }
@@ -232,18 +237,22 @@ pub(super) fn nearest_miss(query: &Query<'_>, fleets: &[Fleet<'_>]) -> Option<Ne
     }
     Some(NearestMiss {
         configuration: fleet_name(query, fleet),
-        margin: margins(query, &closest, Worse::NONE),
+        margin: margins(query, closest, Worse::NONE),
         saturated: closest.saturated,
         it_would_take,
     })
 }
 
+/// The pool with so many times its GPUs.
+fn larger<'a>(query: &Query<'a>, times: u32) -> Vec<PoolShare<'a>> {
+    query.pool.iter().map(|share| PoolShare { gpus: share.gpus.saturating_mul(times), ..*share }).collect()
+}
+
 /// The smallest multiple of the pool in which the demand can be met.
 fn larger_pool(query: &Query<'_>) -> Option<NearestMiss> {
     MORE.iter().find_map(|times| {
-        let pool = query.pool.iter().map(|share| PoolShare { gpus: share.gpus.saturating_mul(*times), ..*share });
-        let larger = Query { pool: pool.collect(), top: 1, ..query.clone() };
-        let (candidates, _) = candidates(&larger, &larger.traffic().ok()?);
+        let larger = Query { pool: larger(query, *times), top: 1, ..query.clone() };
+        let (candidates, _) = candidates(&larger, &larger.traffic().ok()?, &Watch::NONE);
         let fleets = candidates.iter().filter_map(|candidate| aggregated(&larger, candidate).ok());
         let best = fleets.min_by_key(|sized| sized.fleet.gpus())?;
         let configuration = fleet_name(&larger, &best.fleet);
@@ -263,12 +272,13 @@ fn dollars(value: f64) -> String {
 /// Why the winner comes before each other.
 pub(super) fn neighbours(query: &Query<'_>, winner: &Scored<'_>, others: &[Scored<'_>]) -> Vec<Neighbour> {
     let reason = |other: &Scored<'_>| {
-        let (ours, theirs) = (winner.sized.fleet.gpus(), other.sized.fleet.gpus());
+        let (ours, theirs) = (winner.fleet.gpus(), other.fleet.gpus());
         match (winner.usd_per_hour, other.usd_per_hour) {
             (Some(our_usd), Some(their_usd)) if their_usd > our_usd * 1.000_001 => format!(
-                "{} an hour instead of {}: {theirs} GPUs instead of {ours}",
+                "{} an hour instead of {}{}",
                 dollars(their_usd),
-                dollars(our_usd)
+                dollars(our_usd),
+                if theirs == ours { String::new() } else { format!(": {theirs} GPUs instead of {ours}") }
             ),
             (None, _) | (_, None) if theirs > ours => format!("{theirs} GPUs instead of {ours}"),
             _ if other.max_rate < winner.max_rate => format!(
@@ -281,7 +291,7 @@ pub(super) fn neighbours(query: &Query<'_>, winner: &Scored<'_>, others: &[Score
     };
     others
         .iter()
-        .map(|other| Neighbour { configuration: fleet_name(query, &other.sized.fleet), reason: reason(other) })
+        .map(|other| Neighbour { configuration: fleet_name(query, &other.fleet), reason: reason(other) })
         .collect()
 }
 
@@ -299,7 +309,7 @@ pub(super) fn flips(query: &Query<'_>, winner: &Scored<'_>, others: &[Scored<'_>
         });
     }
     let accelerator = |scored: &Scored<'_>| {
-        let roles = scored.sized.fleet.roles();
+        let roles = scored.fleet.roles();
         let names: Vec<_> = roles.iter().map(|(_, e)| &query.pool[e.candidate.share].accelerator.name).collect();
         names.iter().all(|name| *name == names[0]).then(|| names[0].clone())
     };
@@ -310,14 +320,14 @@ pub(super) fn flips(query: &Query<'_>, winner: &Scored<'_>, others: &[Scored<'_>
         let theirs = accelerator(other);
         let Some(name) = theirs.clone().filter(|_| !told.contains(&theirs)) else { continue };
         told.push(theirs);
-        let gpus = f64::from(other.sized.fleet.gpus());
+        let gpus = f64::from(other.fleet.gpus());
         flips.push(Flip {
             assumption: format!(
                 "an hour of {name} below {} instead of {}",
                 dollars(our_usd / gpus),
                 dollars(their_usd / gpus)
             ),
-            then: fleet_name(query, &other.sized.fleet),
+            then: fleet_name(query, &other.fleet),
         });
     }
     flips

@@ -2,10 +2,9 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-use rayon::prelude::*;
-
 use super::query::{PoolShare, Query};
 use super::reasons::{Class, Place, Rejection};
+use super::watch::{Stage, Watch};
 use crate::deployment::{Nodes, Parallelism};
 use crate::engine::{EngineSettings, MaxModelLen, ServeArgs};
 use crate::latency::StepTimes;
@@ -21,6 +20,8 @@ pub(super) struct Candidate {
     pub(super) share: usize,
     /// The command, parallel sizes included.
     pub(super) serve: ServeArgs,
+    /// `--max-num-batched-tokens` was chosen here.
+    pub(super) has_other_budget: bool,
     pub(super) engine: Engine,
     pub(super) step: StepTimes,
 }
@@ -39,7 +40,7 @@ impl Candidate {
 const PIPELINES: [u32; 2] = [2, 4];
 
 /// Every engine of the query, and why others are none. In order of variant, share and layout.
-pub(super) fn candidates(query: &Query<'_>, traffic: &Traffic) -> (Vec<Candidate>, Vec<Rejection>) {
+pub(super) fn candidates(query: &Query<'_>, traffic: &Traffic, watch: &Watch<'_>) -> (Vec<Candidate>, Vec<Rejection>) {
     let (mut candidates, mut rejections) = (Vec::new(), Vec::new());
     for variant in 0..query.variants.len() {
         for share in 0..query.pool.len() {
@@ -47,12 +48,12 @@ pub(super) fn candidates(query: &Query<'_>, traffic: &Traffic) -> (Vec<Candidate
                 let serve = &query.variants[variant].serve;
                 let layouts =
                     layouts(serve, &query.variants[variant].model.architecture, &query.pool[share], pipelines);
-                let tried: Vec<_> =
-                    layouts.into_par_iter().map(|serve| candidate(query, traffic, variant, share, serve)).collect();
-                let runs = tried.iter().any(Result::is_ok);
-                for outcome in tried {
+                let tried =
+                    watch.map(Stage::Engines, layouts, |serve| with_budgets(query, traffic, variant, share, &serve));
+                let runs = tried.iter().flatten().any(Result::is_ok);
+                for outcome in tried.into_iter().flatten() {
                     match outcome {
-                        Ok(candidate) => candidates.push(candidate),
+                        Ok(engines) => candidates.extend(engines),
                         Err(rejection) => rejections.push(rejection),
                     }
                 }
@@ -132,6 +133,33 @@ pub(super) fn plan_request<'a>(
     })
 }
 
+/// `--max-num-batched-tokens` that are tried where the flag is left open: a small one for short gaps between tokens, and
+/// a large one for prompts. vLLM's defaults are 2,048, 8,192 and 16,384, by version and accelerator.
+const BUDGETS: [u64; 3] = [2_048, 8_192, 16_384];
+
+/// The engine of a layout at its default budget of a step, and at others.
+fn with_budgets(
+    query: &Query<'_>,
+    traffic: &Traffic,
+    variant: usize,
+    share: usize,
+    serve: &ServeArgs,
+) -> Result<Vec<Candidate>, Rejection> {
+    let default = candidate(query, traffic, variant, share, serve.clone())?;
+    if serve.max_num_batched_tokens.is_some() {
+        return Ok(vec![default]);
+    }
+    let own = default.engine.settings.max_num_batched_tokens;
+    let other = |budget| {
+        let serve = ServeArgs { max_num_batched_tokens: NonZeroU64::new(budget), ..serve.clone() };
+        // What does not run with another budget is no configuration less: it runs with the default.
+        let candidate = candidate(query, traffic, variant, share, serve).ok()?;
+        Some(Candidate { has_other_budget: true, ..candidate })
+    };
+    let others: Vec<_> = BUDGETS.into_iter().filter(|budget| *budget != own).filter_map(other).collect();
+    Ok(std::iter::once(default).chain(others).collect())
+}
+
 fn candidate(
     query: &Query<'_>,
     traffic: &Traffic,
@@ -162,7 +190,7 @@ fn candidate(
         return Err(Rejection::new(Class::DoesNotFit, &place, reason));
     }
     let step = StepTimes::compile(&engine.configuration(query.calibration));
-    Ok(Candidate { variant, share, serve, engine, step })
+    Ok(Candidate { variant, share, serve, has_other_budget: false, engine, step })
 }
 
 /// A length that fits, rounded down to whole thousands of 1,024 where it is longer than one.

@@ -239,6 +239,8 @@ pub struct Server {
     pub async_scheduling: Option<bool>,
     /// The router in front of the engines.
     pub router: Option<Router>,
+    /// Dollars of an hour of the whole deployment.
+    pub usd_per_hour: Option<f64>,
 }
 
 /// Requests of a run.

@@ -2,7 +2,7 @@
 
 use super::lane::Lane;
 use super::open::open;
-use super::steady::{Steady, root};
+use super::steady::Steady;
 
 /// A pool: what one of its lanes does, and how many lanes there are.
 pub(super) struct Pool<'a> {
@@ -47,22 +47,28 @@ pub(super) fn at_rate(prefills: &Pool<'_>, decodes: &Pool<'_>, transfer_us: f64,
     }
 }
 
+/// Share of a request's time from which clients that are left over count as waiting: what the search may be off by.
+const FEW: f64 = 1e-3;
+
 /// `clients` clients, each sending its next request when the last one ends.
 pub(super) fn at_concurrency(prefills: &Pool<'_>, decodes: &Pool<'_>, transfer_us: f64, clients: f64) -> Steady {
+    // Halvings: beyond saturation there is no number of clients, only too many.
+    const STEPS: u32 = 32;
     let output = decodes.lane.output;
-    let present = |rate: f64| {
-        let state = at_rate(prefills, decodes, transfer_us, rate);
-        if state.saturated { f64::MAX } else { rate * (state.ttft_us() + output * state.tpot_us) - clients }
-    };
+    let request_us = |state: &Steady| state.ttft_us() + output * state.tpot_us;
     let most = prefill_capacity(prefills).min(open(&decodes.lane, f64::MAX).rate * decodes.lanes);
-    let rate = root(present, most);
-    let state = at_rate(prefills, decodes, transfer_us, rate);
-    if !state.saturated {
+    let (mut low, mut high) = (0.0, most);
+    for _ in 0..STEPS {
+        let rate = f64::midpoint(low, high);
+        let state = at_rate(prefills, decodes, transfer_us, rate);
+        let too_many = state.saturated || rate * request_us(&state) > clients;
+        if too_many { high = rate } else { low = rate }
+    }
+    let state = at_rate(prefills, decodes, transfer_us, low);
+    // Where the pools do all they can, the other clients wait.
+    let waiting_us = clients / low - request_us(&state);
+    if waiting_us <= FEW * request_us(&state) {
         return state;
     }
-    // All that the pools can do, and the other clients wait.
-    let rate = most * 0.999;
-    let state = at_rate(prefills, decodes, transfer_us, rate);
-    let queue_us = (clients / rate - output * state.tpot_us - state.ttft_us() + state.queue_us).max(state.queue_us);
-    Steady { queue_us, capacity_bound: true, ..state }
+    Steady { queue_us: state.queue_us + waiting_us, capacity_bound: true, ..state }
 }

@@ -49,6 +49,21 @@ impl FinishedRequests {
         }
     }
 
+    fn retain(&mut self, keep: &[bool]) {
+        fn only<T: Copy>(column: &mut Vec<T>, keep: &[bool]) {
+            let mut kept = keep.iter();
+            column.retain(|_| kept.next().is_some_and(|keep| *keep));
+        }
+        let Self { request, class, input_tokens, output_tokens, cached_tokens, preemptions, engine, .. } = self;
+        for column in [request, input_tokens, output_tokens, cached_tokens, preemptions, engine] {
+            only(column, keep);
+        }
+        only(class, keep);
+        for column in [&mut self.sent_ns, &mut self.admitted_ns, &mut self.first_token_ns, &mut self.last_token_ns] {
+            only(column, keep);
+        }
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.request.len()
@@ -204,6 +219,21 @@ impl Outcome {
     /// Prompt and generated tokens per second.
     pub fn total_tokens_per_s(&self) -> f64 {
         self.per_s(self.finished.total_input_tokens() + self.finished.total_output_tokens())
+    }
+
+    /// The outcome between the first and the last `ends` requests that were sent, where the engines fill and run empty, as
+    /// if the rest were `requests_per_s`. What is pooled over all requests (ITL, the timeline) stays.
+    pub(crate) fn settled(mut self, ends: u32, requests_per_s: impl Fn(&FinishedRequests) -> f64) -> Self {
+        let last = self.finished.request.iter().max().copied().unwrap_or(0).saturating_sub(ends);
+        let keep: Vec<bool> = self.finished.request.iter().map(|&request| (ends..=last).contains(&request)).collect();
+        if keep.contains(&true) {
+            self.finished.retain(&keep);
+        }
+        let rate = requests_per_s(&self.finished);
+        if rate > 0.0 {
+            self.duration_s = self.finished.len() as f64 / rate;
+        }
+        self
     }
 
     fn per_s(&self, count: u64) -> f64 {

@@ -6,6 +6,7 @@ use super::NS_PER_S;
 use super::source::Source;
 use super::traffic::Traffic;
 use crate::Result;
+use crate::serving;
 use crate::workload::Arrivals;
 
 /// Means of a workload's first requests, as a server would get them that answers at once.
@@ -28,7 +29,29 @@ pub struct TrafficSummary {
     pub clients: Option<u32>,
 }
 
+/// Requests whose means the steady state gets.
+const SUMMARISED: u32 = 10_000;
+
 impl Traffic {
+    /// Its means, for models of the steady state. Prefix hits are the most that can be found
+    /// ([`TrafficSummary::prefix_hit_rate_bound`]).
+    ///
+    /// # Errors
+    /// As [`Traffic::check`].
+    pub fn steady_state(&self) -> Result<serving::Traffic> {
+        let means = self.summary(SUMMARISED)?;
+        let requests = f64::from(self.workload.requests.unwrap_or(means.requests));
+        let load = match (means.rate_per_s.filter(|rate| rate.is_finite() && *rate > 0.0), means.clients) {
+            (Some(rate_per_s), _) => serving::Load::Open { rate_per_s },
+            (None, Some(clients)) => serving::Load::Closed {
+                clients: f64::from(clients).min(requests),
+                requests: Some(requests.max(f64::from(clients))),
+            },
+            (None, None) => serving::Load::Burst { requests },
+        };
+        serving::Traffic::new(means.input_tokens, means.output_tokens.max(1.0), means.prefix_hit_rate_bound, load)
+    }
+
     /// Draws up to `most` requests (at least one) and takes their means. Equal to what a simulation with the same seed
     /// sends, but for the order in closed loops.
     ///

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::setup::{CLIENT_THINK_S, EQUAL_OUTPUTS_SPREAD};
+use crate::serving::{self, Load};
 use crate::workload::{
     Arrivals, Class, Distribution, Gaps, LengthDistribution, LengthShape, LoadKind, Prefix, Trace, Workload,
     WorkloadFile, WorkloadSpec,
@@ -30,6 +32,33 @@ impl Traffic {
     /// What a file holds, as read by [`read_workload`](crate::workload::read_workload).
     pub fn of_file(file: WorkloadFile, seed: u64) -> Self {
         Self { workload: file.workload, trace: file.trace, seed }
+    }
+
+    /// So many independent requests of the steady state's mean lengths, under its load. The share of the prompts that a
+    /// cache holds is common to all of them. In a closed loop, outputs vary by [`EQUAL_OUTPUTS_SPREAD`].
+    pub fn steady(steady: &serving::Traffic, requests: u32, seed: u64) -> Self {
+        let serving::Traffic { input_tokens, output_tokens, prefix_hit_rate, load } = *steady;
+        let (input, output) = (input_tokens.round().max(1.0), output_tokens.round().max(1.0));
+        let shared = ((prefix_hit_rate * input) as u32).min((input as u32).saturating_sub(1));
+        let open = |rate_per_s| Arrivals::Open { rate_per_s, gaps: Gaps::Poisson, concurrency: None };
+        let (output, arrivals) = match load {
+            Load::Closed { clients, .. } => {
+                let lengths = LengthDistribution::gaussian(output, EQUAL_OUTPUTS_SPREAD * output);
+                let clients = clients.round() as u32;
+                (lengths.into(), Arrivals::Closed { clients, think_time_s: Distribution::fixed(CLIENT_THINK_S) })
+            }
+            Load::Open { rate_per_s } => (Distribution::fixed(output), open(rate_per_s)),
+            Load::Burst { .. } => (Distribution::fixed(output), open(f64::INFINITY)),
+        };
+        let workload = WorkloadSpec {
+            requests: Some(requests),
+            arrivals: Some(arrivals),
+            input: Some(Distribution::fixed(input - f64::from(shared))),
+            output: Some(output),
+            prefix: (shared > 0).then(|| Prefix { tokens: shared, ..Prefix::default() }),
+            ..WorkloadSpec::default()
+        };
+        Self { workload, trace: None, seed }
     }
 
     /// Completes a workload as reports give it. A closed loop thinks for no time. The prompts' lengths there include what

@@ -191,7 +191,8 @@ impl OneEstimate {
         let load = match (self.traffic.concurrency, self.traffic.rate_per_s) {
             (Some(clients), _) => count(clients as u64, "client"),
             (_, Some(1.0)) => "1 request per second".to_owned(),
-            (_, Some(rate)) => format!("{rate} requests per second"),
+            // What was asked for, or the mean of a file.
+            (_, Some(rate)) => format!("{} requests per second", (rate * 1e3).round() / 1e3),
             _ => "a burst".to_owned(),
         };
         let _ = writeln!(

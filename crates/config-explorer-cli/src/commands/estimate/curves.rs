@@ -155,8 +155,14 @@ pub(super) fn draw<'a>(
 }
 
 /// The picture of the curves.
-pub(super) fn chart(arguments: &Arguments, answer: &CurveAnswer, kind: LoadKind, accelerator: &str) -> Chart {
-    let lengths = format!("{} + {} tokens", arguments.traffic.input_len, arguments.traffic.output_len);
+pub(super) fn chart(
+    arguments: &Arguments,
+    answer: &CurveAnswer,
+    traffic: &Traffic,
+    kind: LoadKind,
+    accelerator: &str,
+) -> Chart {
+    let lengths = format!("{} + {} tokens", traffic.input_tokens, traffic.output_tokens);
     let facts = [answer.model.clone(), accelerator.to_owned(), lengths].map(|fact| (String::new(), fact));
     let curves: Vec<(&str, &[CurvePoint])> =
         answer.curves.iter().map(|curve| (curve.configuration.as_str(), curve.points.as_slice())).collect();

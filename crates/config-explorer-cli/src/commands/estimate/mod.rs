@@ -21,6 +21,7 @@ use crate::ExitStatus;
 use crate::arguments::kernels::KernelArgs;
 use crate::arguments::model::ModelArgs;
 use crate::arguments::target::TargetArgs;
+use crate::arguments::workload;
 use crate::output::{self, Format};
 
 /// Arguments of `estimate`.
@@ -59,12 +60,12 @@ pub(crate) struct Arguments {
 #[command(next_help_heading = "Load")]
 struct TrafficArgs {
     /// Mean length of a prompt, tokens.
-    #[arg(long, value_name = "TOKENS")]
-    input_len: u32,
+    #[arg(long, value_name = "TOKENS", required_unless_present = "workload", conflicts_with = "workload")]
+    input_len: Option<u32>,
 
     /// Mean length of an output, tokens.
-    #[arg(long, value_name = "TOKENS")]
-    output_len: u32,
+    #[arg(long, value_name = "TOKENS", required_unless_present = "workload", conflicts_with = "workload")]
+    output_len: Option<u32>,
 
     /// Clients over the whole deployment, each sending its next request when the last one ends.
     #[arg(long, value_name = "N", alias = "batch-size", group = "load")]
@@ -79,8 +80,13 @@ struct TrafficArgs {
     requests: Option<u64>,
 
     /// Share of the prompts' tokens that the prefix cache holds.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, conflicts_with = "workload")]
     prefix_hit_rate: f64,
+
+    /// File with a workload (this project's, inference-perf's or GuideLLM's) or a trace: its means, and as many prefix hits
+    /// as a cache without limits would have.
+    #[arg(long, value_name = "FILE", group = "load")]
+    workload: Option<PathBuf>,
 }
 
 /// How many engines of which kind.
@@ -164,8 +170,19 @@ impl From<LoadName> for LoadKind {
 }
 
 impl TrafficArgs {
-    /// A curve brings its own load; one client stands for it until then.
-    fn resolve(&self) -> config_explorer::Result<Traffic> {
+    /// The traffic, and what was assumed of a file. A curve brings its own load; one client stands for it until then.
+    fn resolve(&self) -> config_explorer::Result<(Traffic, Vec<String>)> {
+        if let Some(path) = &self.workload {
+            let (traffic, mut notes) = workload::read(path, 0)?;
+            let steady = traffic.steady_state()?;
+            if steady.prefix_hit_rate > 0.0 {
+                notes.push(format!(
+                    "{:.0} % of the prompts' tokens are taken as found in the prefix cache: the most that there can be",
+                    100.0 * steady.prefix_hit_rate
+                ));
+            }
+            return Ok((steady, notes));
+        }
         let load = match self.rate {
             Some(rate_per_s) => Load::Open { rate_per_s },
             None => Load::Closed {
@@ -173,7 +190,9 @@ impl TrafficArgs {
                 requests: self.requests.map(|requests| requests as f64),
             },
         };
-        Traffic::new(f64::from(self.input_len), f64::from(self.output_len), self.prefix_hit_rate, load)
+        let length = |tokens: Option<u32>| tokens.map_or(0.0, f64::from);
+        let traffic = Traffic::new(length(self.input_len), length(self.output_len), self.prefix_hit_rate, load)?;
+        Ok((traffic, Vec::new()))
     }
 }
 
@@ -265,7 +284,7 @@ impl<'a> SizedDeployment<'a> {
 /// Estimates what was asked for.
 pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitStatus> {
     let target = &arguments.target;
-    let traffic = arguments.traffic.resolve()?;
+    let (traffic, notes) = arguments.traffic.resolve()?;
     let picture = arguments.curve.out.as_ref().map(|path| config_explorer::plot::Format::of(path)).transpose()?;
     let accelerators = target.hardware.accelerators()?;
     let accelerator = accelerators.find(&target.gpu)?;
@@ -287,7 +306,7 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
     if let Some(kind) = arguments.curve.curve {
         let answer = curves::draw(arguments, kind.into(), &model.id, &traffic, size)?;
         if let (Some(path), Some(picture)) = (&arguments.curve.out, picture) {
-            let chart = curves::chart(arguments, &answer, kind.into(), &accelerator.name);
+            let chart = curves::chart(arguments, &answer, &traffic, kind.into(), &accelerator.name);
             let bytes = chart.render(picture, &config_explorer::plot::Appearance::default())?;
             std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))?;
         }
@@ -299,7 +318,7 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         None => {
             let deployment = sized.deployment()?;
             let mut prediction = serving::estimate(&deployment, &traffic)?;
-            prediction.warnings.extend(sized.warnings().into_iter().chain(refused));
+            prediction.warnings.extend(sized.warnings().into_iter().chain(refused).chain(notes));
             let steps = arguments.explain.then(|| serving::explain(&deployment, &traffic, &prediction).into());
             EstimateAnswer::One(Box::new(OneEstimate {
                 model: model.id.clone(),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use config_explorer::recommend::{Demand, Query, Recommendation, Recommendations, RoleChoice};
+use config_explorer::recommend::{Demand, Evidence, Query, Recommendation, Recommendations, RoleChoice};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -50,6 +50,9 @@ pub(crate) struct RecommendAnswer {
     pub(super) found: Recommendations,
     #[serde(skip)]
     pub(super) explain: bool,
+    /// A part of a search, which need not find anything.
+    #[serde(skip)]
+    pub(super) is_part: bool,
 }
 
 /// The engines of a role in words: `4 x TP 2`.
@@ -60,6 +63,14 @@ fn engines(role: &RoleChoice) -> String {
 
 fn configuration(recommendation: &Recommendation) -> String {
     recommendation.roles.iter().map(engines).collect::<Vec<_>>().join(", ")
+}
+
+fn evidence(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::Measured => "measured",
+        Evidence::Simulated => "simulated",
+        Evidence::Estimated => "estimated",
+    }
 }
 
 fn dollars(usd: Option<f64>) -> String {
@@ -88,6 +99,7 @@ impl Answer for RecommendAnswer {
             "tpot_mean_ms",
             "itl_p99_ms",
             "max_rate_within_slo",
+            "evidence",
         ]);
         for recommendation in &self.found.recommendations {
             let predicted = &recommendation.predicted;
@@ -102,6 +114,7 @@ impl Answer for RecommendAnswer {
                 milliseconds(Some(predicted.tpot_ms.mean)),
                 milliseconds(Some(predicted.itl_ms.p99)),
                 format!("{:.2}", recommendation.max_rate_within_slo),
+                evidence(recommendation.evidence).to_owned(),
             ]);
         }
         table
@@ -115,7 +128,7 @@ impl Answer for RecommendAnswer {
     }
 
     fn status(&self) -> ExitStatus {
-        ExitStatus::yes_if(!self.found.recommendations.is_empty())
+        ExitStatus::yes_if(self.is_part || !self.found.recommendations.is_empty())
     }
 }
 
@@ -124,19 +137,23 @@ impl RecommendAnswer {
         let found = &self.found;
         writeln!(
             text,
-            "{} with vLLM {}: {} deployments looked at, {} meet the objectives",
-            self.model, self.engine_version, found.evaluated, found.feasible
+            "{} with vLLM {}: {} deployments looked at, {} simulated, {} meet the objectives",
+            self.model, self.engine_version, found.evaluated, found.simulated, found.feasible
         )?;
+        if !found.complete {
+            writeln!(text, "The search was stopped before its end: this is the best so far.")?;
+        }
         if let Some(best) = found.recommendations.first() {
             writeln!(text, "\n{}", self.table().draw().trim_end())?;
             writeln!(text)?;
             for margin in &best.margin {
                 let predicted = milliseconds(margin.predicted);
+                let basis = if best.evidence == Evidence::Estimated { "predicted" } else { evidence(best.evidence) };
                 let room = margin.percent.map_or_else(String::new, |percent| format!(", {percent:.0} % of room"));
                 let end = if margin.met_at_interval_end { "also" } else { "not" };
                 writeln!(
                     text,
-                    "{}: {predicted} predicted{room}; {end} met at the worse end of the 80 % interval",
+                    "{}: {predicted} {basis}{room}; {end} met at the worse end of the 80 % interval",
                     margin.objective
                 )?;
             }
@@ -149,9 +166,30 @@ impl RecommendAnswer {
                 };
                 writeln!(text, "\n{name}{engines} with\n  {}", role.command)?;
             }
+            writeln!(text, "\nRouter: {} ({})", best.router.profile, best.router.reason)?;
+            if !best.runs.is_empty() {
+                writeln!(text, "\nMeasured by")?;
+                for run in &best.runs {
+                    writeln!(text, "  {} of {}", run.id, run.file)?;
+                }
+            }
             for warning in &best.predicted.warnings {
                 writeln!(text, "\nwarning: {warning}")?;
             }
+        }
+        if let Some(told) = &found.measured {
+            writeln!(
+                text,
+                "\nMeasured runs: {} of {} are of these models, accelerators and loads, in {} configurations: {} answer, {} do \
+                 not surround the question, {} are not in the space, {} lack a statistic that is asked for",
+                told.matching,
+                told.runs,
+                told.configurations,
+                told.used,
+                told.not_surrounding,
+                told.outside_space,
+                told.without_objective
+            )?;
         }
         if let Some(miss) = &found.nearest_miss {
             writeln!(text, "\nNearest miss: {}. It would take", miss.configuration)?;

@@ -1,6 +1,7 @@
 //! `recommend MODEL --gpus H100:16 --input-len I --output-len O (--rate R | --users N) --slo …`: which is cheapest?
 
 mod answer;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -10,15 +11,20 @@ use config_explorer::engine::{EngineRules, Version};
 use config_explorer::hardware::Prices;
 use config_explorer::latency::Calibration;
 use config_explorer::manifest::{ProposalOptions, Proposals};
-use config_explorer::recommend::{Demand, Disaggregation, PoolShare, Query, RankBy, Variant, recommend};
+use config_explorer::recommend::{Demand, Disaggregation, Measurements, PoolShare, Query, RankBy, Shard, Variant};
+use config_explorer::reports::store;
+use config_explorer::simulation::Traffic;
 use config_explorer::workload::Objectives;
 
 pub(crate) use answer::RecommendAnswer;
+use watch::search;
 
+use super::runs::read_runs;
 use crate::ExitStatus;
 use crate::arguments::engine::EngineArgs;
 use crate::arguments::hardware::HardwareArgs;
 use crate::arguments::model::ModelArgs;
+use crate::arguments::workload;
 use crate::commands::deploy;
 use crate::output::{self, Format};
 
@@ -32,29 +38,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME:COUNT,…")]
     gpus: String,
 
-    /// Mean length of a prompt, tokens.
-    #[arg(long, value_name = "TOKENS", help_heading = "Load")]
-    input_len: u32,
+    #[command(flatten)]
+    load: LoadArgs,
 
-    /// Mean length of an output, tokens.
-    #[arg(long, value_name = "TOKENS", help_heading = "Load")]
-    output_len: u32,
-
-    /// Requests per second, arriving at random.
-    #[arg(long, value_name = "R", help_heading = "Load", required_unless_present = "users")]
-    rate: Option<f64>,
-
-    /// Users, each sending the next request when the last one has ended.
-    #[arg(long, value_name = "N", help_heading = "Load", conflicts_with = "rate")]
-    users: Option<u32>,
-
-    /// Share of the prompts' tokens that prefix caches hold.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = "Load")]
-    prefix_hit_rate: f64,
-
-    /// What must hold, such as "ttft:p99<2s;itl:p99<50ms".
-    #[arg(long, value_name = "OBJECTIVES", default_value = "")]
-    slo: Objectives,
+    /// What must hold, such as "ttft:p99<2s;itl:p99<50ms"; by default what the workload's file says.
+    #[arg(long, value_name = "OBJECTIVES")]
+    slo: Option<Objectives>,
 
     /// What comes first among those that meet the objectives; throughput and latency use all GPUs.
     #[arg(long, value_name = "WHAT", default_value = "cost")]
@@ -79,6 +68,23 @@ pub(crate) struct Arguments {
     /// How many configurations to show.
     #[arg(long, value_name = "K", default_value_t = 3)]
     top: usize,
+
+    /// Measured runs, which outrank predictions: a store, a folder or a result file; may be repeated.
+    #[arg(long, value_name = "STORE")]
+    runs: Vec<PathBuf>,
+
+    /// Look at one part of the deployments, such as 0/4: the first of four.
+    #[arg(long, value_name = "I/N", requires = "shard_out")]
+    shard: Option<Shard>,
+
+    /// Write every deployment that was scored as a run, for `runs`: a `.parquet` file. Parts are read together from their
+    /// folder.
+    #[arg(long, value_name = "FILE.parquet")]
+    shard_out: Option<PathBuf>,
+
+    /// Only estimate; no finalist is simulated.
+    #[arg(long)]
+    no_simulation: bool,
 
     /// Say why each neighbour lost, and what would flip the choice.
     #[arg(long)]
@@ -105,6 +111,72 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     settings: EngineArgs,
+}
+
+/// What arrives.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
+struct LoadArgs {
+    /// Mean length of a prompt, tokens.
+    #[arg(long, value_name = "TOKENS", required_unless_present = "workload", conflicts_with = "workload")]
+    input_len: Option<u32>,
+
+    /// Mean length of an output, tokens.
+    #[arg(long, value_name = "TOKENS", required_unless_present = "workload", conflicts_with = "workload")]
+    output_len: Option<u32>,
+
+    /// Requests per second, arriving at random.
+    #[arg(long, value_name = "R", required_unless_present_any = ["users", "workload"], conflicts_with = "workload")]
+    rate: Option<f64>,
+
+    /// Users, each sending the next request when the last one has ended.
+    #[arg(long, value_name = "N", conflicts_with_all = ["rate", "workload"])]
+    users: Option<u32>,
+
+    /// Share of the prompts' tokens that prefix caches hold.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, conflicts_with = "workload")]
+    prefix_hit_rate: f64,
+
+    /// File with a workload (this project's, inference-perf's or GuideLLM's) or a trace.
+    #[arg(long, value_name = "FILE")]
+    workload: Option<PathBuf>,
+}
+
+/// The load that was asked for.
+struct ResolvedLoad {
+    input_tokens: f64,
+    output_tokens: f64,
+    prefix_hit_rate: f64,
+    demand: Demand,
+    /// What a file says is sent, and what it says that is left out.
+    file: Option<Traffic>,
+    notes: Vec<String>,
+}
+
+impl LoadArgs {
+    fn resolve(&self) -> config_explorer::Result<ResolvedLoad> {
+        let Some(path) = &self.workload else {
+            let length = |tokens: Option<u32>| tokens.map_or(0.0, f64::from);
+            return Ok(ResolvedLoad {
+                input_tokens: length(self.input_len),
+                output_tokens: length(self.output_len),
+                prefix_hit_rate: self.prefix_hit_rate,
+                demand: self.users.map_or(Demand::Rate(self.rate.unwrap_or(0.0)), |users| Demand::Users(users.into())),
+                file: None,
+                notes: Vec::new(),
+            });
+        };
+        let (traffic, notes) = workload::read(path, 0)?;
+        let steady = traffic.steady_state()?;
+        Ok(ResolvedLoad {
+            input_tokens: steady.input_tokens,
+            output_tokens: steady.output_tokens,
+            prefix_hit_rate: steady.prefix_hit_rate,
+            demand: Demand::of(&steady.load)?,
+            file: Some(traffic),
+            notes,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -162,24 +234,35 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         let varied = variants.iter().map(|variant| variant.vary(values));
         variants = varied.collect::<config_explorer::Result<Vec<_>>>()?.concat();
     }
+    let load = arguments.load.resolve()?;
+    load.notes.iter().for_each(|note| anstream::eprintln!("{note}"));
+    let objectives_of_file = load.file.as_ref().and_then(|traffic| traffic.workload.slo.clone());
+    let runs = if arguments.runs.is_empty() { Vec::new() } else { read_runs(&arguments.runs)? };
+    let measured = (!arguments.runs.is_empty()).then_some(Measurements { runs: &runs, accelerators: &accelerators });
     let query = Query {
         rules: &rules,
         variants,
         pool,
-        input_tokens: f64::from(arguments.input_len),
-        output_tokens: f64::from(arguments.output_len),
-        prefix_hit_rate: arguments.prefix_hit_rate,
-        demand: arguments
-            .users
-            .map_or(Demand::Rate(arguments.rate.unwrap_or(0.0)), |users| Demand::Users(users.into())),
-        objectives: arguments.slo.clone(),
+        input_tokens: load.input_tokens,
+        output_tokens: load.output_tokens,
+        prefix_hit_rate: load.prefix_hit_rate,
+        demand: load.demand,
+        workload: load.file.as_ref(),
+        objectives: arguments.slo.clone().or(objectives_of_file).unwrap_or_default(),
         rank_by: arguments.objective.into(),
         disaggregation: arguments.disaggregation.into(),
         prices: &prices,
         calibration: read.as_ref().unwrap_or_else(|| Calibration::built_in()),
+        measured,
+        shard: arguments.shard,
+        keep_all: arguments.shard_out.is_some(),
+        simulate: !arguments.no_simulation,
         top: arguments.top,
     };
-    let found = recommend(&query)?;
+    let found = search(&query)?;
+    if let Some(path) = &arguments.shard_out {
+        store::write(path, &found.considered)?;
+    }
     let answer = RecommendAnswer {
         load: answer::Load::of(&query),
         model: model.id.clone(),
@@ -187,6 +270,7 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
         found,
         explain: arguments.explain,
+        is_part: arguments.shard.is_some(),
     };
     let status = output::print(&answer, format)?;
     if let Some(folder) = arguments.deploy.as_deref().filter(|_| !answer.found.recommendations.is_empty()) {

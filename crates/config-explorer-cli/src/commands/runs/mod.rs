@@ -19,6 +19,7 @@ pub(crate) use compare::CompareAnswer;
 pub(crate) use import::ImportAnswer;
 pub(crate) use repeats::RepeatList;
 pub(crate) use scenarios::ScenarioList;
+pub(in crate::commands) use selection::read_runs;
 pub(crate) use view::RunList;
 
 use crate::ExitStatus;

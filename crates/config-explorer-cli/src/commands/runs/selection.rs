@@ -18,20 +18,25 @@ pub(super) struct Paths {
 impl Paths {
     /// Reads the runs. Files that should have given one and did not are told on stderr.
     pub(super) fn read(&self) -> anyhow::Result<Vec<Run>> {
-        let import = import(&self.paths, &ImportOptions::default(), &|_, _| ())?;
-        let (failed, others): (Vec<_>, Vec<_>) =
-            import.skipped.iter().partition(|skipped| skipped.kind == SkipKind::Failed);
-        for skipped in failed {
+        read_runs(&self.paths)
+    }
+}
+
+/// The runs of files, folders and stores. Files that should have given one and did not are told on stderr.
+pub(in crate::commands) fn read_runs(paths: &[PathBuf]) -> anyhow::Result<Vec<Run>> {
+    let import = import(paths, &ImportOptions::default(), &|_, _| ())?;
+    let (failed, others): (Vec<_>, Vec<_>) =
+        import.skipped.iter().partition(|skipped| skipped.kind == SkipKind::Failed);
+    for skipped in failed {
+        anstream::eprintln!("skipped: {}: {}", skipped.path.display(), skipped.reason);
+    }
+    if import.runs.is_empty() {
+        anstream::eprintln!("no result found; files looked at: {}", import.skipped.len());
+        for skipped in others.iter().take(5) {
             anstream::eprintln!("skipped: {}: {}", skipped.path.display(), skipped.reason);
         }
-        if import.runs.is_empty() {
-            anstream::eprintln!("no result found; files looked at: {}", import.skipped.len());
-            for skipped in others.iter().take(5) {
-                anstream::eprintln!("skipped: {}: {}", skipped.path.display(), skipped.reason);
-            }
-        }
-        Ok(import.runs)
     }
+    Ok(import.runs)
 }
 
 /// Which of them are wanted.

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use config_explorer::recommend::Shard;
 use config_explorer::serving;
-use config_explorer::simulation::{CLIENT_THINK_S, EQUAL_OUTPUTS_SPREAD, Outcome, Traffic};
+use config_explorer::simulation::{EQUAL_OUTPUTS_SPREAD, Outcome, Traffic};
 use config_explorer::workload::{
-    Arrivals, Distribution, Gaps, LengthDistribution, Load, Objectives, Prefix, PrefixSharing, ReadOptions, Workload,
-    WorkloadSpec, read_workload,
+    Arrivals, Distribution, Gaps, LengthDistribution, Load, Objectives, PrefixSharing, Workload, WorkloadSpec,
 };
+
+use crate::arguments;
 
 /// What arrives.
 #[derive(Debug, Args)]
@@ -54,14 +56,30 @@ pub(super) struct LoadArgs {
     /// Where the random numbers start; equal seeds give equal results.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+
+    /// Simulate again with the seeds that follow, one run for each in `--shard-out`; the first is printed.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        requires = "shard_out",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    repetitions: u64,
+
+    /// Simulate one part of the repetitions, such as 0/4: the first of four.
+    #[arg(long, value_name = "I/N", requires = "shard_out")]
+    shard: Option<Shard>,
+
+    /// Write each repetition as a run, for `runs`: a `.parquet` file. Parts are read together from their folder.
+    #[arg(long, value_name = "FILE.parquet", conflicts_with = "find_max_rate")]
+    pub(super) shard_out: Option<PathBuf>,
 }
 
 /// Requests of a run that does not say how many.
 const REQUESTS: u32 = 2_000;
 /// Requests of each client.
 const WAVES: u32 = 10;
-/// Requests of a file whose means the steady state gets.
-const SUMMARISED: u32 = 10_000;
 
 /// The load that was asked for.
 pub(super) struct ResolvedLoad {
@@ -74,15 +92,24 @@ pub(super) struct ResolvedLoad {
 }
 
 impl LoadArgs {
+    /// The seeds of the repetitions of this part.
+    pub(super) fn seeds(&self) -> config_explorer::Result<Vec<u64>> {
+        let holds = |repetition: &u64| self.shard.is_none_or(|shard| shard.holds(*repetition as usize));
+        let seeds: Vec<_> = (0..self.repetitions).filter(holds).map(|place| self.seed.wrapping_add(place)).collect();
+        if seeds.is_empty() {
+            let reason = "there are fewer repetitions than parts: raise `--repetitions`".to_owned();
+            return Err(config_explorer::Error::InvalidSetting { setting: "--shard".to_owned(), reason });
+        }
+        Ok(seeds)
+    }
+
     /// Reads and checks it.
     pub(super) fn resolve(&self) -> config_explorer::Result<ResolvedLoad> {
         match &self.workload {
             Some(path) => {
-                let file = read_workload(path, &ReadOptions::default())?;
-                let notes = file.warnings.clone();
-                let traffic = Traffic::of_file(file, self.seed);
-                traffic.check()?;
-                Ok(ResolvedLoad { steady: steady_means(&traffic)?, traffic, notes })
+                let (traffic, notes) = arguments::workload::read(path, self.seed)?;
+                let steady = serving::Traffic { prefix_hit_rate: 0.0, ..traffic.steady_state()? };
+                Ok(ResolvedLoad { traffic, steady, notes })
             }
             None => self.given(f64::from(self.input_len.unwrap_or(0)), f64::from(self.output_len.unwrap_or(0))),
         }
@@ -98,50 +125,20 @@ impl LoadArgs {
         };
         // Checks the numbers.
         let steady = serving::Traffic::new(input, output, self.prefix_hit_rate, load)?;
-        let shared = ((self.prefix_hit_rate * input) as u32).min((input as u32).saturating_sub(1));
-        let mut notes = Vec::new();
-        let (output, arrivals) = match self.concurrency {
-            Some(clients) => {
-                notes.push(format!(
-                    "outputs vary by {:.0} %: clients with exactly equal ones stay in lock-step, which measured ones do \
-                     not",
-                    100.0 * EQUAL_OUTPUTS_SPREAD
-                ));
-                let lengths = LengthDistribution::gaussian(output, EQUAL_OUTPUTS_SPREAD * output);
-                (lengths.into(), Arrivals::Closed { clients, think_time_s: Distribution::fixed(CLIENT_THINK_S) })
-            }
-            None => (Distribution::fixed(output), poisson(self.rate.unwrap_or(1.0))),
-        };
-        let workload = WorkloadSpec {
-            requests: Some(requests),
-            arrivals: Some(arrivals),
-            input: Some(Distribution::fixed(input - f64::from(shared))),
-            output: Some(output),
-            prefix: (shared > 0).then(|| Prefix { tokens: shared, ..Prefix::default() }),
-            ..WorkloadSpec::default()
-        };
+        let notes = self.concurrency.map(|_| {
+            format!(
+                "outputs vary by {:.0} %: clients with exactly equal ones stay in lock-step, which measured ones do not",
+                100.0 * EQUAL_OUTPUTS_SPREAD
+            )
+        });
+        let traffic = Traffic::steady(&steady, requests, self.seed);
         let steady = serving::Traffic { prefix_hit_rate: 0.0, ..steady };
-        Ok(ResolvedLoad { traffic: Traffic { workload, trace: None, seed: self.seed }, steady, notes })
+        Ok(ResolvedLoad { traffic, steady, notes: notes.into_iter().collect() })
     }
 }
 
 fn poisson(rate_per_s: f64) -> Arrivals {
     Arrivals::Open { rate_per_s, gaps: Gaps::Poisson, concurrency: None }
-}
-
-/// The means of a file's requests.
-fn steady_means(traffic: &Traffic) -> config_explorer::Result<serving::Traffic> {
-    let means = traffic.summary(SUMMARISED)?;
-    let requests = f64::from(traffic.workload.requests.unwrap_or(means.requests));
-    let load = match (means.rate_per_s.filter(|rate| rate.is_finite() && *rate > 0.0), means.clients) {
-        (Some(rate_per_s), _) => serving::Load::Open { rate_per_s },
-        (None, Some(clients)) => serving::Load::Closed {
-            clients: f64::from(clients).min(requests),
-            requests: Some(requests.max(f64::from(clients))),
-        },
-        (None, None) => serving::Load::Burst { requests },
-    };
-    serving::Traffic::new(means.input_tokens, means.output_tokens.max(1.0), 0.0, load)
 }
 
 impl ResolvedLoad {

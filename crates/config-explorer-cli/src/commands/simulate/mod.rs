@@ -11,6 +11,7 @@ use config_explorer::Error;
 use config_explorer::engine::ServeArgs;
 use config_explorer::latency::{Calibration, StepTimes};
 use config_explorer::memory::PlanRequest;
+use config_explorer::reports::store;
 use config_explorer::serving;
 use config_explorer::simulation::router::{LoadOptions, RouterConfig};
 use config_explorer::simulation::{
@@ -213,17 +214,28 @@ pub(crate) fn run(arguments: &Arguments, format: Format) -> anyhow::Result<ExitS
         return output::print(&SimulateAnswer::MaxRate(Box::new(answer)), format);
     }
 
-    let outcome = case.simulate(&load.traffic)?;
-    if outcome.finished.is_empty() {
-        let (sent, failed) = (load::sent(&outcome), outcome.failed);
-        let (long, unavailable) = (outcome.rejected.too_long, outcome.rejected.unavailable);
-        anyhow::bail!(
-            "no request was answered: of {sent}, {long} were refused as longer than the engine takes, {unavailable} found no \
-             engine, and {failed} were lost with theirs"
-        );
+    let (mut first, mut runs) = (None, Vec::new());
+    for seed in arguments.load.seeds()? {
+        let traffic = Traffic { seed, ..load.traffic.clone() };
+        let outcome = case.simulate(&traffic)?;
+        if outcome.finished.is_empty() {
+            let (sent, failed) = (load::sent(&outcome), outcome.failed);
+            let (long, unavailable) = (outcome.rejected.too_long, outcome.rejected.unavailable);
+            anyhow::bail!(
+                "no request was answered: of {sent}, {long} were refused as longer than the engine takes, {unavailable} found no \
+                 engine, and {failed} were lost with theirs"
+            );
+        }
+        runs.push(outputs::run(&case, &target_line, &traffic, &outcome));
+        first.get_or_insert((traffic, outcome));
     }
-    let answer = case.answer(target_line, &load.traffic, &outcome, warnings)?;
-    arguments.outputs.write(&case, &answer, &load.traffic, &outcome)?;
+    if let Some(path) = &arguments.load.shard_out {
+        store::write(path, &runs)?;
+    }
+    // The seeds of a part are one at least.
+    let Some((traffic, outcome)) = first else { return Ok(ExitStatus::Success) };
+    let answer = case.answer(target_line, &traffic, &outcome, warnings)?;
+    arguments.outputs.write(&case, &answer, &traffic, &outcome)?;
     output::print(&SimulateAnswer::One(Box::new(answer)), format)
 }
 

@@ -12,7 +12,7 @@ use config_explorer::reports::{Role, Roles, Run, Server, to_benchmark_report};
 use config_explorer::simulation::{Outcome, RequestsFormat, Traffic, run_of};
 
 use super::Case;
-use super::answer::OneSimulation;
+use super::answer::{OneSimulation, Target};
 use super::load::{sent, workload};
 use crate::arguments::picture;
 
@@ -71,7 +71,7 @@ impl OutputArgs {
             write(path, outcome.finished.file(RequestsFormat::of(path)?)?)?;
         }
         if let Some(path) = &self.report {
-            let report = to_benchmark_report(&run(case, answer, traffic, outcome))?;
+            let report = to_benchmark_report(&run(case, &answer.target, traffic, outcome))?;
             for missing in report.left_out {
                 anstream::eprintln!("the report has no place for {missing}");
             }
@@ -91,9 +91,9 @@ fn write(path: &Path, bytes: Vec<u8>) -> Result<(), Error> {
 }
 
 /// The simulation as a run.
-fn run(case: &Case<'_>, answer: &OneSimulation, traffic: &Traffic, outcome: &Outcome) -> Run {
+pub(super) fn run(case: &Case<'_>, target: &Target, traffic: &Traffic, outcome: &Outcome) -> Run {
     let mut roles = Roles::default();
-    for line in &answer.target.deployment {
+    for line in &target.deployment {
         let sizes = line.parallelism;
         let role = Role {
             replicas: Some(line.replicas.into()),
@@ -108,14 +108,14 @@ fn run(case: &Case<'_>, answer: &OneSimulation, traffic: &Traffic, outcome: &Out
             _ => roles.both = Some(role),
         }
     }
-    let command = case.arguments.target.settings.0.to_command(&answer.target.model);
+    let command = case.arguments.target.settings.0.to_command(&target.model);
     let server = Server {
-        model: Some(answer.target.model.clone()),
-        gpu: Some(answer.target.accelerator.clone()),
+        model: Some(target.model.clone()),
+        gpu: Some(target.accelerator.clone()),
         gpus: Some(case.deployment.gpus().into()),
         roles,
         engine: Some("vllm".to_owned()),
-        engine_version: Some(answer.target.engine_version.clone()),
+        engine_version: Some(target.engine_version.clone()),
         flags: Some(join_command(&command)),
         ..Server::default()
     };

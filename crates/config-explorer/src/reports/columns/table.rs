@@ -156,6 +156,7 @@ fn configuration_columns() -> Vec<Column> {
         field!(text "flags", "Engine Arguments", Configuration, server.flags),
         field!(boolean "async_scheduling", "Asynchronous Scheduling", Configuration, server.async_scheduling),
         json!("router", "Router Plugins", Configuration, Option::is_none, server.router),
+        field!(float "usd_per_hour", "Cost of an Hour", Configuration, server.usd_per_hour).unit("USD").better(Lower),
         computed("kv_cache_scorer_weight", "KV Cache", Configuration, ColumnKind::Float, |run| {
             Some(Value::Float(scorer_weight(run, "kv-cache-scorer")))
         })
