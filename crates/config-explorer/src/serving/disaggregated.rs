@@ -17,8 +17,7 @@ fn prefill(lane: &Lane<'_>, rate: f64) -> Option<(f64, f64, f64)> {
     // A step has its fixed costs once for all prompts in it.
     let service_us = costs.packed_us + costs.decode_us / lane.prompts_per_step();
     let busy = rate * service_us;
-    let least_us = costs.decode_us + costs.prompt_us;
-    (busy < 1.0).then(|| (least_us, busy * least_us / 2.0, busy * service_us / (2.0 * (1.0 - busy))))
+    (busy < 1.0).then(|| (costs.first_us, busy * costs.first_us / 2.0, busy * service_us / (2.0 * (1.0 - busy))))
 }
 
 /// Requests per us whose prompts a pool computes at most.
@@ -36,7 +35,7 @@ pub(super) fn at_rate(prefills: &Pool<'_>, decodes: &Pool<'_>, transfer_us: f64,
     let (least_us, step_wait_us, queue_us) = prompts.unwrap_or((0.0, 0.0, f64::INFINITY));
     let saturated = decoding.saturated || prompts.is_none();
     Steady {
-        request_us: prefills.lane.request_us(decoding.running),
+        request_us: prefills.lane.request_us(0.0),
         least_us: least_us + transfer_us + decoding.least_us,
         step_wait_us: step_wait_us + decoding.step_wait_us,
         queue_us: queue_us + decoding.queue_us,
@@ -57,14 +56,18 @@ pub(super) fn at_concurrency(prefills: &Pool<'_>, decodes: &Pool<'_>, transfer_u
     let output = decodes.lane.output;
     let request_us = |state: &Steady| state.ttft_us() + output * state.tpot_us;
     let most = prefill_capacity(prefills).min(open(&decodes.lane, f64::MAX).rate * decodes.lanes);
+    let at = |rate: f64| {
+        let state = at_rate(prefills, decodes, transfer_us, rate);
+        Steady { request_us: prefills.lane.request_us(state.running), ..state }
+    };
     let (mut low, mut high) = (0.0, most);
     for _ in 0..STEPS {
         let rate = f64::midpoint(low, high);
-        let state = at_rate(prefills, decodes, transfer_us, rate);
+        let state = at(rate);
         let too_many = state.saturated || rate * request_us(&state) > clients;
         if too_many { high = rate } else { low = rate }
     }
-    let state = at_rate(prefills, decodes, transfer_us, low);
+    let state = at(low);
     // Where the pools do all they can, the other clients wait.
     let waiting_us = clients / low - request_us(&state);
     if waiting_us <= FEW * request_us(&state) {
