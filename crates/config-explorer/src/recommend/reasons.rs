@@ -299,12 +299,11 @@ pub(super) fn neighbours(query: &Query<'_>, winner: &Scored<'_>, others: &[Score
 pub(super) fn flips(query: &Query<'_>, winner: &Scored<'_>, others: &[Scored<'_>]) -> Vec<Flip> {
     let mut flips = Vec::new();
     if let Demand::Rate(rate) = query.demand {
-        let room = winner.max_rate / rate - 1.0;
+        let percent = (100.0 * (winner.max_rate / rate - 1.0)).round();
+        // None, where the simulation holds a little more than the steady state does.
+        let more = if percent >= 1.0 { format!("{percent} %") } else { "any".to_owned() };
         flips.push(Flip {
-            assumption: format!(
-                "{:.0} % more requests, or steps that take as much longer than predicted",
-                100.0 * room
-            ),
+            assumption: format!("{more} more requests, or steps that take as much longer than predicted"),
             then: "the first choice misses an objective and needs another engine".to_owned(),
         });
     }
