@@ -7,7 +7,7 @@ use assert_cmd::cargo::cargo_bin_cmd;
 use tempfile::TempDir;
 
 /// A question whose answer is one pool, or two, on one host each or on several; and the GPU that it is about.
-const QUESTIONS: [(&str, &str, &str); 6] = [
+const QUESTIONS: [(&str, &str, &str); 7] = [
     ("aggregated", "H100", "Qwen/Qwen3-32B --gpus H100:16 --rate 10 --disaggregation never --tp 2"),
     ("disaggregated", "H100", "Qwen/Qwen3-32B --gpus H100:16 --rate 10 --disaggregation always"),
     ("experts", "H100", "openai/gpt-oss-120b --gpus H100:16 --rate 20 --disaggregation never"),
@@ -20,6 +20,11 @@ const QUESTIONS: [(&str, &str, &str); 6] = [
         "group",
         "H200",
         "deepseek-ai/DeepSeek-R1 --gpus H200:32 --rate 5 --disaggregation never --tp 1 --dp 16 --enable-expert-parallel",
+    ),
+    (
+        "ranks",
+        "H200",
+        "deepseek-ai/DeepSeek-R1 --gpus H200:16 --rate 5 --disaggregation always --tp 1 --dp 8 --enable-expert-parallel",
     ),
     ("older", "H100", "Qwen/Qwen3-32B --gpus H100:16 --rate 10 --engine vllm@0.19.1"),
 ];
@@ -79,7 +84,7 @@ fn recommendations_become_files_that_pass_the_check() {
         assert_eq!(rendered.contains("--disable-access-log-for-endpoints"), name != "older", "{name}");
         let grouped = matches!(name, "wide" | "group");
         assert_eq!(rendered.contains("kind: LeaderWorkerSet"), grouped, "{name}");
-        assert_eq!(rendered.contains("-prefill"), matches!(name, "disaggregated" | "wide"), "{name}");
+        assert_eq!(rendered.contains("-prefill"), matches!(name, "disaggregated" | "wide" | "ranks"), "{name}");
         // What was predicted stands where it is measured.
         let readme = std::fs::read_to_string(home.join(name).join("README.md")).expect("a file");
         assert!(readme.contains("\n- ttft:p99<8000ms: "), "{readme}");

@@ -379,7 +379,7 @@ fn recommendation(query: &Query<'_>, rank: usize, scored: &Scored<'_>) -> Result
             Basis::Measured(_, runs) => runs.clone(),
             _ => Vec::new(),
         },
-        router: router(fleet),
+        router: router(query, fleet),
         command: choices[0].command.clone(),
         roles: choices,
         predicted,
@@ -387,11 +387,15 @@ fn recommendation(query: &Query<'_>, rank: usize, scored: &Scored<'_>) -> Result
 }
 
 /// The profile of llm-d's router for a fleet, by the guide that has such a fleet.
-fn router(fleet: &Fleet<'_>) -> RouterChoice {
-    let wide = |engines: &Engines<'_>| engines.candidate.parallelism().data() > 1;
+fn router(query: &Query<'_>, fleet: &Fleet<'_>) -> RouterChoice {
+    // On one host, vLLM itself spreads requests over its ranks, behind one port.
+    let wide = |engines: &Engines<'_>| {
+        let parallelism = engines.candidate.parallelism();
+        parallelism.data() > 1 && parallelism.gpus() > query.pool[engines.candidate.share].accelerator.gpus_per_node
+    };
     let (profile, reason) = match fleet {
         Fleet::Disaggregated { prefill, decode } if wide(prefill) || wide(decode) => {
-            ("wide-ep-lws", "prefill and decode apart, and ranks that share experts, each an endpoint")
+            ("wide-ep-lws", "prefill and decode apart, and ranks over several hosts, each an endpoint")
         }
         Fleet::Disaggregated { .. } => ("pd-disaggregation", "prefill and decode apart"),
         Fleet::Aggregated(engines) if engines.replicas > 1 => {

@@ -96,12 +96,12 @@ impl Server {
         (first..first + ranks).collect()
     }
 
-    /// Ports on which requests reach its pods.
+    /// Ports on which requests reach its engines: a proxy may have more than its engine, which lead nowhere.
     pub(super) fn entries(&self) -> Vec<u64> {
-        self.proxy.map_or_else(
-            || self.listens(),
-            |proxy| (proxy.port..proxy.port.saturating_add(proxy.ranks.clamp(1, 1024))).collect(),
-        )
+        let listens = self.listens();
+        let Some(proxy) = self.proxy else { return listens };
+        let most = if listens.is_empty() { 1024 } else { listens.len() as u64 };
+        (proxy.port..proxy.port.saturating_add(proxy.ranks.clamp(1, most))).collect()
     }
 
     pub(super) fn is_prefill(&self) -> bool {
