@@ -7,7 +7,7 @@
 
 use super::fleet::{Engines, Fleet, excess};
 use super::query::{Demand, Query, RankBy};
-use super::rank::{Basis, Scored, layout_of, order};
+use super::rank::{Basis, Scored, add_larger, layout_of, order};
 use super::watch::{Stage, Watch};
 use crate::serving::{Latencies, Prediction, estimate};
 use crate::simulation::router::{LoadOptions, RouterConfig};
@@ -80,13 +80,11 @@ impl Load {
     }
 }
 
-/// Simulates and orders until those that will be returned are all simulated. `more` scores a fleet that was not asked for
-/// before. Returns how many were simulated.
+/// Simulates and orders until those that will be returned are all simulated. Returns how many were simulated.
 pub(super) fn simulate_finalists<'a>(
     query: &Query<'a>,
     scored: &mut Vec<Scored<'a>>,
     watch: &Watch<'_>,
-    more: impl Fn(Fleet<'a>) -> Option<Scored<'a>>,
 ) -> Result<usize> {
     let load = Load::of(query)?;
     let mut count = 0;
@@ -110,12 +108,8 @@ pub(super) fn simulate_finalists<'a>(
                 Err(error) => judged.basis = Basis::NotSimulated(error.to_string()),
             }
             let (fleet, misses) = (judged.fleet, !judged.meets);
-            if misses && query.rank_by == RankBy::Cost {
-                for larger in fleet.resized(1) {
-                    if larger.is_within(query) && !scored.iter().any(|known| known.fleet.is(&larger)) {
-                        scored.extend(more(larger));
-                    }
-                }
+            if misses {
+                add_larger(query, scored, &fleet);
             }
         }
     }

@@ -162,6 +162,14 @@ impl Demand {
 }
 
 impl Query<'_> {
+    /// Leaves what this part of the search looks at.
+    pub(super) fn keep_part<T>(&self, items: &mut Vec<T>) {
+        if let Some(shard) = self.shard {
+            let mut place = 0..;
+            items.retain(|_| place.next().is_some_and(|place| shard.holds(place)));
+        }
+    }
+
     /// Refuses what cannot be answered.
     ///
     /// # Errors

@@ -107,10 +107,7 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
     query.check()?;
     let traffic = query.traffic()?;
     let (candidates, mut rejections) = candidates(query, &traffic, watch);
-    if let Some(shard) = query.shard {
-        let mut place = 0..;
-        rejections.retain(|_| place.next().is_some_and(|place| shard.holds(place)));
-    }
+    query.keep_part(&mut rejections);
     let mut evaluated = rejections.len();
     let (mut scored, missed) = estimates(query, &candidates, watch);
     evaluated += scored.len() + missed.len();
@@ -130,7 +127,7 @@ pub fn recommend_watched(query: &Query<'_>, watch: &Watch<'_>) -> Result<Recomme
     }
     scored.sort_by(|one, other| order(query, one, other));
     let simulated = match query.simulate {
-        true => simulate_finalists(query, &mut scored, watch, |fleet| Scored::estimated(query, fleet))?,
+        true => simulate_finalists(query, &mut scored, watch)?,
         false => 0,
     };
 
@@ -198,14 +195,22 @@ fn measure<'a>(query: &Query<'_>, scored: &mut Vec<Scored<'a>>, measured: Measur
         let is_same_size = sizes.clone().all(|((_, one), (_, other))| one.replicas == other.replicas);
         is_other || known.basis.evidence() == Evidence::Measured || is_larger || (!misses && !is_same_size)
     });
-    if misses && query.rank_by == RankBy::Cost {
-        for larger in fleet.resized(1) {
-            if larger.is_within(query) && !scored.iter().any(|known| known.fleet.is(&larger)) {
-                scored.extend(Scored::estimated(query, larger));
-            }
-        }
+    if misses {
+        add_larger(query, scored, &fleet);
     }
     scored.push(judged);
+}
+
+/// Looks at one engine more than a fleet that missed, where the cost is what counts.
+pub(super) fn add_larger<'a>(query: &Query<'_>, scored: &mut Vec<Scored<'a>>, fleet: &Fleet<'a>) {
+    if query.rank_by != RankBy::Cost {
+        return;
+    }
+    for larger in fleet.resized(1) {
+        if larger.is_within(query) && !scored.iter().any(|known| known.fleet.is(&larger)) {
+            scored.extend(Scored::estimated(query, larger));
+        }
+    }
 }
 
 /// The fleets that meet the objectives by estimate, and the largest ones of the kinds that do not.
@@ -221,10 +226,7 @@ fn estimates<'a>(
     if query.disaggregation != Disaggregation::Never {
         kinds.extend(pairs(candidates).into_iter().map(|(prefill, decode)| (prefill, Some(decode))));
     }
-    if let Some(shard) = query.shard {
-        let mut place = 0..;
-        kinds.retain(|_| place.next().is_some_and(|place| shard.holds(place)));
-    }
+    query.keep_part(&mut kinds);
     let outcomes = watch.map(Stage::Deployments, kinds, |(candidate, decode)| {
         let sized = match decode {
             None => aggregated(query, candidate).map_err(Some),
@@ -257,8 +259,8 @@ fn pairs(candidates: &[Candidate]) -> Vec<(&Candidate, &Candidate)> {
     pairs
 }
 
-/// Better first; what does not meet the objectives by the best that is known stands where it would if it did. A price that is not known makes GPUs the cost, of all. At the same cost, runs outrank predictions, one pool is
-/// simpler than two.
+/// Better first; what does not meet the objectives by the best that is known stands where it would if it did. A price that
+/// is not known makes GPUs the cost, of all. At the same cost, runs outrank predictions, one pool is simpler than two.
 pub(super) fn order(query: &Query<'_>, one: &Scored<'_>, other: &Scored<'_>) -> Ordering {
     let cost = || match (one.usd_per_hour, other.usd_per_hour) {
         (Some(one), Some(other)) => one.total_cmp(&other),
@@ -391,7 +393,7 @@ fn router(query: &Query<'_>, fleet: &Fleet<'_>) -> RouterChoice {
     // On one host, vLLM itself spreads requests over its ranks, behind one port.
     let wide = |engines: &Engines<'_>| {
         let parallelism = engines.candidate.parallelism();
-        parallelism.data() > 1 && parallelism.gpus() > query.pool[engines.candidate.share].accelerator.gpus_per_node
+        parallelism.data() > 1 && parallelism.gpus() > query.pool[engines.candidate.share].gpus_per_node
     };
     let (profile, reason) = match fleet {
         Fleet::Disaggregated { prefill, decode } if wide(prefill) || wide(decode) => {

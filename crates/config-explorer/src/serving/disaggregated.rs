@@ -1,6 +1,6 @@
 //! Prefill and decode in different engines: prompts are computed in one pool, their KV cache moves to the other.
 
-use super::lane::Lane;
+use super::lane::{Costs, Lane};
 use super::open::open;
 use super::steady::Steady;
 
@@ -10,20 +10,23 @@ pub(super) struct Pool<'a> {
     pub(super) lanes: f64,
 }
 
+/// What a prompt takes of a lane that only computes prompts: a step has its fixed costs once for all prompts in it.
+fn service_us(lane: &Lane<'_>, costs: &Costs) -> f64 {
+    costs.packed_us + costs.decode_us / lane.prompts_per_step()
+}
+
 /// A lane that only computes prompts, at `rate` requests per us: least time, wait for its step, queue; `None` beyond
 /// saturation.
 fn prefill(lane: &Lane<'_>, rate: f64) -> Option<(f64, f64, f64)> {
     let costs = lane.costs(1.0);
-    // A step has its fixed costs once for all prompts in it.
-    let service_us = costs.packed_us + costs.decode_us / lane.prompts_per_step();
+    let service_us = service_us(lane, &costs);
     let busy = rate * service_us;
     (busy < 1.0).then(|| (costs.first_us, busy * costs.first_us / 2.0, busy * service_us / (2.0 * (1.0 - busy))))
 }
 
 /// Requests per us whose prompts a pool computes at most.
 pub(super) fn prefill_capacity(pool: &Pool<'_>) -> f64 {
-    let costs = pool.lane.costs(1.0);
-    pool.lanes / (costs.packed_us + costs.decode_us / pool.lane.prompts_per_step())
+    pool.lanes / service_us(&pool.lane, &pool.lane.costs(1.0))
 }
 
 /// Steady state of both pools at `rate` requests per us of the whole deployment. Each prompt's KV cache takes

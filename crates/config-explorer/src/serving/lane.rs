@@ -85,6 +85,11 @@ impl<'a> Lane<'a> {
         (self.step.max_num_batched_tokens / self.computed).max(1.0)
     }
 
+    /// Other prompts that fit beside one in a step.
+    pub(super) fn prompts_beside_max(&self) -> f64 {
+        self.prompts_per_step() - 1.0
+    }
+
     fn decodes(&self, sequences: f64) -> Decodes {
         Decodes { sequences, context_tokens: sequences * (self.prompt() + self.output / 2.0) }
     }

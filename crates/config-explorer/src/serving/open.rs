@@ -7,7 +7,7 @@ use super::steady::{Steady, burst, decode_pace, root};
 pub(super) fn open(lane: &Lane<'_>, rate: f64) -> Steady {
     // Half a step on average until a step starts; where scheduling runs ahead, a whole one.
     let wait = if lane.step.async_scheduling { 1.0 } else { 0.5 };
-    let most = lane.prompts_per_step() - 1.0;
+    let most = lane.prompts_beside_max();
     let pace = |running: f64| {
         // A running request sees the others as anybody does, and itself (a Poisson number, biased by size).
         let costs = lane.costs((running + 1.0).min(lane.sequences_max));
@@ -52,7 +52,7 @@ pub(super) fn open(lane: &Lane<'_>, rate: f64) -> Steady {
 /// What a prompt adds to its step at such a rate, us.
 fn mixed_us(lane: &Lane<'_>, costs: &Costs, rate: f64) -> f64 {
     let meeting = rate * (costs.decode_us + costs.prompt_us) * lane.phase().max(1.0);
-    costs.mixed_us(meeting.min(lane.prompts_per_step() - 1.0))
+    costs.mixed_us(meeting.min(lane.prompts_beside_max()))
 }
 
 /// More arrives than the lane can serve: it runs all the sequences it holds, at the highest rate that it can, and the

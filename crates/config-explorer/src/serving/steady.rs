@@ -52,7 +52,7 @@ impl Steady {
 
 /// Time per token, and the prompts that meet in a step.
 pub(super) fn decode_pace(lane: &Lane<'_>, costs: &Costs, running: f64) -> (f64, f64) {
-    let most = lane.prompts_per_step() - 1.0;
+    let most = lane.prompts_beside_max();
     let mut tpot_us = costs.decode_us + running / lane.output * costs.prompt_us;
     let mut meeting = 0.0;
     for _ in 0..3 {
@@ -73,7 +73,7 @@ fn waits(
     burst_us: f64,
     waves: Option<f64>,
 ) -> (f64, f64) {
-    let most = lane.prompts_per_step() - 1.0;
+    let most = lane.prompts_beside_max();
     let mixed_us = costs.mixed_us(meeting);
     let wave_us = lane.output * tpot_us;
     let after = |wave: Option<f64>| {
